@@ -18,22 +18,28 @@
 _Static_assert(sizeof(RFC3339_PATTERN) == CKPT_RFC3339_SIZE, "the form that clock.h promises");
 _Static_assert(sizeof(UUID_PATTERN) == 37, "the form that clock.h promises");
 
-char *ckpt_clock_rfc3339(char out[CKPT_RFC3339_SIZE])
+char *ckpt_clock_rfc3339_at(struct timespec at, char out[CKPT_RFC3339_SIZE])
 {
-	struct timespec now = { 0 };
 	struct tm utc = { 0 };
-	int rc = clock_gettime(CLOCK_REALTIME, &now);
 
-	assert(rc == 0);
-	(void)rc;
-	gmtime_r(&now.tv_sec, &utc);
+	gmtime_r(&at.tv_sec, &utc);
 	/* The ranges are the calendar's; the casts and % tell the compiler that it fits. */
 	(void)snprintf(out, CKPT_RFC3339_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ",
 		       (unsigned)(utc.tm_year + 1900) % 10000, (unsigned)(utc.tm_mon + 1) % 100,
 		       (unsigned)utc.tm_mday % 100, (unsigned)utc.tm_hour % 100,
 		       (unsigned)utc.tm_min % 100, (unsigned)utc.tm_sec % 100,
-		       (unsigned)now.tv_nsec % 1000000000);
+		       (unsigned)at.tv_nsec % 1000000000);
 	return out;
+}
+
+char *ckpt_clock_rfc3339(char out[CKPT_RFC3339_SIZE])
+{
+	struct timespec now = { 0 };
+	int rc = clock_gettime(CLOCK_REALTIME, &now);
+
+	assert(rc == 0);
+	(void)rc;
+	return ckpt_clock_rfc3339_at(now, out);
 }
 
 static bool is_digit(char c)

@@ -3,6 +3,7 @@
 #define CKPT_BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 #include "err.h"
 
@@ -11,6 +12,8 @@
 
 /** ckpt_clock_rfc3339 - now, in UTC, to the nanosecond. Returns @out. Source: RFC 3339. */
 char *ckpt_clock_rfc3339(char out[CKPT_RFC3339_SIZE]);
+/** ckpt_clock_rfc3339_at - the same for @at, since 1970. Returns @out. */
+char *ckpt_clock_rfc3339_at(struct timespec at, char out[CKPT_RFC3339_SIZE]);
 /** ckpt_clock_check_rfc3339 - exactly the form above; -EINVAL. */
 int ckpt_clock_check_rfc3339(const char *text) CKPT_MUST_CHECK;
 /** ckpt_clock_mono_ms - CLOCK_MONOTONIC in milliseconds. */
