@@ -1,0 +1,193 @@
+/* cli_verify.c - check committed checkpoints, block by block, on all cores. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "cli/cli.h"
+#include "cli/found.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
+
+struct verify {
+	const struct cli *cli;
+	uint64_t checked_count;
+	uint64_t damaged_count;
+	uint64_t finding_count;
+	/* Findings of the checkpoint at hand. */
+	char **lines;
+	size_t line_count, line_cap;
+	bool failed; /* out of memory */
+};
+
+/* Under a lock of the caller. */
+static void keep_finding(void *ctx, const char *line)
+{
+	struct verify *verify = ctx;
+	char *own = strdup(line);
+
+	if (!own ||
+	    array_grow(&verify->lines, &verify->line_cap, verify->line_count, sizeof(own)) < 0) {
+		free(own);
+		verify->failed = true;
+		return;
+	}
+	verify->lines[verify->line_count++] = own;
+}
+
+/* Block 9 before block 10. */
+static int by_natural_order(const void *a, const void *b)
+{
+	return strverscmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void print_findings(struct verify *verify)
+{
+	if (verify->line_count > 0)
+		qsort(verify->lines, verify->line_count, sizeof(*verify->lines), by_natural_order);
+	for (size_t i = 0; i < verify->line_count; i++) {
+		(void)puts(verify->lines[i]);
+		free(verify->lines[i]);
+	}
+	verify->line_count = 0;
+}
+
+static int verify_folder(struct verify *verify, int dirfd, const char *name, struct ckpt_err *err)
+{
+	struct ckpt_verify_options options = { .finding = keep_finding,
+					       .progress = progress_update,
+					       .ctx = verify };
+	struct ckpt_verify_result result = { 0 };
+	struct ckpt_buf label;
+	int rc;
+
+	ckpt_buf_init(&label);
+	ckpt_buf_printf(&label, "verifying %s", name);
+	progress_start(label.data);
+	rc = ckpt_verify(dirfd, name, &options, &result, err);
+	progress_end();
+	ckpt_buf_release(&label);
+	/* What was found before it could not go on is true all the same. */
+	print_findings(verify);
+	if (rc == 0 && verify->failed)
+		rc = ckpt_err_set(err, -ENOMEM, "out of memory: not all findings of '%s' are shown",
+				  name);
+	verify->finding_count += result.finding_count;
+	if (rc < 0)
+		return rc;
+	verify->checked_count++;
+	if (result.finding_count == 0)
+		(void)printf("%s: ok (%" PRIu64 " shards, %" PRIu64 " bytes)\n", name,
+			     result.shard_count, result.size_bytes);
+	else
+		verify->damaged_count++;
+	/* Each line as it comes, also into a pipe: this takes long. */
+	(void)fflush(stdout);
+	return 0;
+}
+
+static int verify_checkpoint(struct verify *verify, const char *path, struct ckpt_err *err)
+{
+	struct cli_checkpoint checkpoint;
+	int rc = cli_checkpoint_open(verify->cli, path, &checkpoint, err);
+
+	if (rc == 0 && checkpoint.place.kind == CKPT_PLACE_ENTRY)
+		rc = ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is a part of checkpoint '%s'; verify the whole, or read the part with 'ckptfs cat'",
+			path, checkpoint.place.name);
+	else if (rc == 0 && checkpoint.state == CKPT_STATE_COMMITTED)
+		rc = verify_folder(verify, checkpoint.dirfd, checkpoint.place.name, err);
+	else if (rc == 0)
+		(void)printf("%s: %s, has no sums yet\n", checkpoint.place.name,
+			     ckpt_state_name(checkpoint.state));
+	cli_checkpoint_release(&checkpoint);
+	return rc;
+}
+
+/* All committed ones of a store or group. One that was removed meanwhile is no damage. */
+static int verify_below(struct verify *verify, const struct ckpt_place *place, struct ckpt_err *err)
+{
+	struct found_list list;
+	struct ckpt_store *store = NULL;
+	int rc = found_load(place, 0, &list, err);
+
+	if (rc == 0)
+		rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);
+	for (size_t i = 0; rc == 0 && i < list.count; i++) {
+		CKPT_CLOSE int fd = -1;
+
+		/* An unusable manifest is a finding too; folders that cannot be read are in no state. */
+		if (list.items[i].state != CKPT_STATE_COMMITTED && !list.items[i].problem)
+			continue;
+		rc = ckpt_store_open_checkpoint(store, list.items[i].name, &fd, err);
+		if (rc == 0)
+			rc = verify_folder(verify, fd, list.items[i].name, err);
+		if (rc == -ENOENT)
+			rc = 0;
+	}
+	ckpt_store_free(store);
+	found_release(&list);
+	return rc;
+}
+
+static int verify_path(struct verify *verify, const char *path, struct ckpt_err *err)
+{
+	struct ckpt_place place = { .name = NULL };
+	int rc = cli_place(verify->cli, path, &place, err);
+
+	if (rc < 0)
+		return rc;
+	if (place.kind == CKPT_PLACE_STORE || place.kind == CKPT_PLACE_GROUP)
+		rc = verify_below(verify, &place, err);
+	else
+		rc = verify_checkpoint(verify, path, err);
+	ckpt_place_release(&place);
+	return rc;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	const struct option_row rows[] = { OPTION_END };
+	struct verify verify = { .cli = cli };
+	struct option_args args;
+	int code;
+
+	if (!options_parse(cli, argc, argv, rows, &args, &code))
+		return code;
+	signals_catch();
+	for (size_t i = 0; i < args.count && !signals_caught(); i++) {
+		struct ckpt_err err = CKPT_ERR_INIT;
+
+		/* One path that cannot be checked does not keep the others from it. */
+		if (verify_path(&verify, args.items[i], &err) < 0)
+			code = cli_report(&err);
+	}
+	free(verify.lines);
+	if (verify.finding_count > 0) {
+		cli_error("%" PRIu64 " %s in %" PRIu64 " of %" PRIu64
+			  " %s; restore what is named above from another copy",
+			  verify.finding_count, verify.finding_count == 1 ? "finding" : "findings",
+			  verify.damaged_count, verify.checked_count,
+			  verify.checked_count == 1 ? "checkpoint" : "checkpoints");
+		code = CLI_FAILED;
+	}
+	return cli_flush(code);
+}
+
+const struct cli_command cli_verify_command = {
+	.name = "verify",
+	.args = "PATH...",
+	.summary = "check committed checkpoints against their sums",
+	.details =
+		"Of a store or a group: every committed checkpoint below it. Prints\n"
+		"'NAME: ok (N shards, BYTES bytes)', or a line a finding with the stored file, the\n"
+		"block and both sums. Open checkpoints have no sums and never make it fail.\n",
+	.min_args = 1,
+	.max_args = CLI_ARGS_ANY,
+	.run = run,
+};

@@ -1,0 +1,133 @@
+/* found.c - see found.h. */
+#include "cli/found.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/num.h"
+#include "cli/tree.h"
+
+struct collect {
+	struct found_list *list;
+	struct ckpt_err *err;
+};
+
+/* Rows are taken in the second pass: the walk's are borrowed, and must not be written to meanwhile. */
+static int collect_one(void *ctx, const struct ckpt_found *found)
+{
+	struct collect *collect = ctx;
+	struct found_list *list = collect->list;
+	struct found item = { .state = found->state, .has_row = found->row != NULL };
+
+	if (array_grow(&list->items, &list->cap, list->count, sizeof(item)) < 0)
+		return ckpt_err_set(collect->err, -ENOMEM,
+				    "out of memory while listing checkpoints");
+	item.name = strdup(found->name);
+	item.waits_for = strdup(found->waits_for ? found->waits_for : "");
+	item.problem = found->problem && !found->row ? strdup(found->problem->msg) : NULL;
+	list->items[list->count++] = item;
+	if (!item.name || !item.waits_for)
+		return ckpt_err_set(collect->err, -ENOMEM,
+				    "out of memory while listing checkpoints");
+	return 0;
+}
+
+static void set_problem(struct found *item, const struct ckpt_err *err)
+{
+	free(item->problem);
+	item->problem = strdup(err->msg);
+}
+
+static void load_row(struct ckpt_store *store, struct found *item, unsigned int flags)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+
+	item->has_row = false;
+	if (ckpt_store_lookup(store, item->name, &item->row, &err) < 0) {
+		set_problem(item, &err);
+		return;
+	}
+	item->has_row = true;
+	if ((flags & FOUND_COUNT) && ckpt_store_load_entries(store, &item->row, &err) < 0)
+		set_problem(item, &err);
+}
+
+/* What lies in an open one at this moment. */
+static void count_files(const struct ckpt_store *store, struct found *item)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct tree tree = { .committed = false };
+	CKPT_CLOSE int fd = -1;
+	int rc = ckpt_store_open_checkpoint(store, item->name, &fd, &err);
+
+	if (rc == 0)
+		rc = tree_load_dir(fd, item->name, &tree, &err);
+	if (rc == 0) {
+		tree_sum(&tree, "", &item->file_count, &item->file_bytes);
+		item->counted = true;
+	}
+	tree_release(&tree);
+}
+
+int found_load(const struct ckpt_place *place, unsigned int flags, struct found_list *out,
+	       struct ckpt_err *err)
+{
+	struct collect collect = { .list = out, .err = err };
+	struct ckpt_store *store = NULL;
+	int rc;
+
+	*out = (struct found_list){ .items = NULL };
+	rc = ckpt_store_open(place->store_path, 0, NULL, &store, err);
+	if (rc == 0)
+		rc = ckpt_store_walk(store, place->name, collect_one, &collect, err);
+	for (size_t i = 0; rc == 0 && i < out->count; i++) {
+		if (out->items[i].has_row)
+			load_row(store, &out->items[i], flags);
+		else if (!out->items[i].problem && (flags & FOUND_COUNT))
+			count_files(store, &out->items[i]);
+	}
+	ckpt_store_free(store);
+	return rc;
+}
+
+void found_release(struct found_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		free(list->items[i].name);
+		free(list->items[i].waits_for);
+		free(list->items[i].problem);
+		if (list->items[i].has_row)
+			ckpt_db_checkpoint_release(&list->items[i].row);
+	}
+	free(list->items);
+	*list = (struct found_list){ .items = NULL };
+}
+
+size_t found_problems(const struct found_list *list)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		count += list->items[i].problem != NULL;
+	return count;
+}
+
+size_t found_report(const struct found_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->items[i].problem)
+			cli_error("%s", list->items[i].problem);
+	}
+	return found_problems(list);
+}
+
+size_t found_count_state(const struct found_list *list, enum ckpt_state state)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		count += list->items[i].state == state;
+	return count;
+}

@@ -1,0 +1,46 @@
+/* found.h - the checkpoints of a store or group, collected: what ls, verify, init and status go through. */
+#ifndef CKPT_CLI_FOUND_H
+#define CKPT_CLI_FOUND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cli/cli.h"
+
+struct found {
+	char *name;
+	enum ckpt_state state;
+	char *waits_for; /* "" where it waits for nothing */
+	char *problem;	 /* why it cannot be used; NULL: it can */
+	bool has_row;	 /* committed, and its manifest can be used */
+	struct ckpt_db_checkpoint row;
+	bool counted; /* open ones: what lies there now */
+	uint64_t file_count;
+	uint64_t file_bytes;
+};
+
+struct found_list {
+	struct found *items; /* by bytes of the name */
+	size_t count, cap;
+};
+
+enum {
+	FOUND_COUNT =
+		1U
+		<< 0, /* fill in sizes: index the entries of committed ones, look into open ones */
+};
+
+/** found_load - every checkpoint at or below @place (a store or group); found_release() it, also after a failure. */
+int found_load(const struct ckpt_place *place, unsigned int flags, struct found_list *out,
+	       struct ckpt_err *err) CKPT_MUST_CHECK;
+void found_release(struct found_list *list);
+/** found_problems - how many have a problem. */
+size_t found_problems(const struct found_list *list);
+/** found_report - say each problem on stderr; returns how many. */
+size_t found_report(const struct found_list *list);
+/** found_count_state - how many are in @state. */
+size_t found_count_state(const struct found_list *list, enum ckpt_state state);
+
+#endif

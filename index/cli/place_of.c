@@ -1,0 +1,101 @@
+/* place_of.c - from a path on the command line to the thing it names. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/path.h"
+#include "cli/cli.h"
+
+int cli_place(const struct cli *cli, const char *path, struct ckpt_place *out, struct ckpt_err *err)
+{
+	if (path)
+		return ckpt_place_find(path, cli->base, out, err);
+	return ckpt_place_find(cli->base ? cli->base : ".", NULL, out, err);
+}
+
+const char *cli_place_describe(enum ckpt_place_kind kind)
+{
+	switch (kind) {
+	case CKPT_PLACE_STORE:
+		return "a store";
+	case CKPT_PLACE_GROUP:
+		return "a group";
+	case CKPT_PLACE_CHECKPOINT:
+		return "a checkpoint";
+	case CKPT_PLACE_ENTRY:
+		return "a part of a checkpoint";
+	case CKPT_PLACE_LOOSE:
+		return "a loose file";
+	case CKPT_PLACE_NOTHING:
+		return "not there";
+	}
+	return "unknown";
+}
+
+bool cli_place_covered(const struct ckpt_place *place)
+{
+	return place->mount_path && place->store_path &&
+	       ckpt_path_is_below(place->store_path, place->mount_path);
+}
+
+static int open_in_store(struct cli_checkpoint *checkpoint, struct ckpt_err *err)
+{
+	const struct ckpt_place *place = &checkpoint->place;
+	int rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &checkpoint->store,
+				 err);
+
+	if (rc < 0)
+		return rc;
+	rc = ckpt_state_of(ckpt_store_fd(checkpoint->store), place->name, &checkpoint->state,
+			   &checkpoint->waits_for, err);
+	if (rc < 0)
+		return rc;
+	return ckpt_store_open_checkpoint(checkpoint->store, place->name, &checkpoint->dirfd, err);
+}
+
+/* A folder with a manifest in no store: committed, or it would not have been recognised. */
+static int open_bare(struct cli_checkpoint *checkpoint, struct ckpt_err *err)
+{
+	int fd = ckpt_io_openat(AT_FDCWD, checkpoint->place.folder, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return ckpt_err_sys(err, fd, "cannot open checkpoint '%s'",
+				    checkpoint->place.folder);
+	checkpoint->dirfd = fd;
+	checkpoint->state = CKPT_STATE_COMMITTED;
+	return 0;
+}
+
+int cli_checkpoint_open(const struct cli *cli, const char *path, struct cli_checkpoint *out,
+			struct ckpt_err *err)
+{
+	int rc;
+
+	*out = (struct cli_checkpoint){ .dirfd = -1 };
+	ckpt_buf_init(&out->waits_for);
+	rc = cli_place(cli, path, &out->place, err);
+	if (rc < 0)
+		return rc;
+	if (out->place.kind == CKPT_PLACE_NOTHING)
+		return ckpt_err_set(err, -ENOENT,
+				    "'%s' does not exist; see what does with 'ckptfs ls'", path);
+	if (out->place.kind != CKPT_PLACE_CHECKPOINT && out->place.kind != CKPT_PLACE_ENTRY)
+		return ckpt_err_set(err, -EINVAL,
+				    "'%s' is %s, not a checkpoint; name one that 'ckptfs ls' shows",
+				    path ? path : ".", cli_place_describe(out->place.kind));
+	return out->place.store_path ? open_in_store(out, err) : open_bare(out, err);
+}
+
+void cli_checkpoint_release(struct cli_checkpoint *checkpoint)
+{
+	if (checkpoint->dirfd >= 0)
+		close(checkpoint->dirfd);
+	ckpt_store_free(checkpoint->store);
+	ckpt_buf_release(&checkpoint->waits_for);
+	ckpt_place_release(&checkpoint->place);
+	*checkpoint = (struct cli_checkpoint){ .dirfd = -1 };
+	ckpt_buf_init(&checkpoint->waits_for);
+}
