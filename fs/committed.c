@@ -1,0 +1,377 @@
+/* committed.c - see committed.h. */
+#include "committed.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/path.h"
+#include "control.h"
+#include "node.h"
+
+#define NS_PER_SEC INT64_C(1000000000)
+
+/* --- attributes ------------------------------------------------------------------------------- */
+
+void committed_show_top(const struct checkpoint *cp, struct stat *st)
+{
+	st->st_ino = node_committed(cp->row.slot, NODE_TOP_LINE);
+	/* The control folder is not shown. File systems that do not count sub-folders say 1. */
+	if (st->st_nlink > 2)
+		st->st_nlink--;
+}
+
+static struct timespec time_of(int64_t ns)
+{
+	int64_t sec = ns / NS_PER_SEC;
+	int64_t rest = ns % NS_PER_SEC;
+
+	if (rest < 0) {
+		rest += NS_PER_SEC;
+		sec--;
+	}
+	return (struct timespec){ .tv_sec = sec, .tv_nsec = rest };
+}
+
+static mode_t type_of(enum ckpt_entry_kind kind)
+{
+	switch (kind) {
+	case CKPT_ENTRY_DIR:
+		return S_IFDIR;
+	case CKPT_ENTRY_SYMLINK:
+		return S_IFLNK;
+	case CKPT_ENTRY_SHARD:
+		break;
+	}
+	return S_IFREG;
+}
+
+void committed_show(uint64_t slot, const struct ckpt_db_entry *entry, struct stat *out)
+{
+	bool is_dir = entry->kind == CKPT_ENTRY_DIR;
+
+	*out = (struct stat){
+		.st_ino = node_committed(slot, entry->line),
+		.st_mode = type_of(entry->kind) | (entry->mode & (is_dir ? 07777 : 0777)),
+		.st_nlink = is_dir ? 2 + entry->child_dirs : 1,
+		.st_uid = entry->uid,
+		.st_gid = entry->gid,
+		.st_size = (off_t)entry->size_bytes,
+		.st_blksize = 4096,
+		.st_blocks = (blkcnt_t)(entry->size_bytes / 512 + (entry->size_bytes % 512 != 0)),
+		.st_mtim = time_of(entry->mtime_ns),
+	};
+	if (entry->kind == CKPT_ENTRY_SYMLINK)
+		out->st_mode |= 0777;
+	out->st_atim = out->st_mtim;
+	out->st_ctim = out->st_mtim;
+}
+
+void committed_fill(const struct checkpoint *cp, const struct ckpt_db_entry *entry,
+		    struct fuse_entry_param *out)
+{
+	*out = (struct fuse_entry_param){
+		.ino = node_committed(cp->row.slot, entry->line),
+		.generation = cp->generation,
+		.attr_timeout = TIMEOUT_FOREVER,
+		.entry_timeout = TIMEOUT_FOREVER,
+	};
+	committed_show(cp->row.slot, entry, &out->attr);
+}
+
+int committed_check_name(const struct checkpoint *cp, const struct ckpt_db_entry *entry)
+{
+	if (!strchr(entry->name, '/') && entry->line > NODE_TOP_LINE &&
+	    ckpt_path_check_entry(entry->name, NULL) == 0)
+		return 0;
+	fs_log_once(
+		"the index holds a name in checkpoint '%s' that no manifest can hold (line %u); "
+		"run 'ckptfs reindex %s'",
+		cp->row.name, entry->line, cp->row.name);
+	return -EIO;
+}
+
+/* --- entries ----------------------------------------------------------------------------------- */
+
+/* One row by line, or by name in a folder when @name is given. -ENOENT. */
+static int read_entry(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_db_entry *out)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db *db = NULL;
+	int rc = ckpt_store_db_get(fs->store, &db, &err);
+
+	if (rc == 0) {
+		rc = name ? ckpt_db_entry_by_name(db, node_slot(ino), node_line(ino), name, out,
+						  &err)
+			  : ckpt_db_entry_by_line(db, node_slot(ino), node_line(ino), out, &err);
+		ckpt_store_db_put(fs->store, db);
+	}
+	if (rc < 0 && rc != -ENOENT)
+		fs_log_once("%s", err.msg);
+	return rc;
+}
+
+/* Nothing was found: is that the answer, or was the index emptied? */
+static int not_found(struct fs *fs, uint64_t slot)
+{
+	int rc = slots_still_loaded(fs, slot);
+
+	return rc < 0 ? rc : -ENOENT;
+}
+
+int committed_entry(struct fs *fs, fuse_ino_t ino, struct ckpt_db_entry *out)
+{
+	struct checkpoint *cp = NULL;
+	int rc = slots_get_loaded(fs, node_slot(ino), &cp);
+
+	if (rc < 0)
+		return rc;
+	checkpoint_unref(cp);
+	rc = read_entry(fs, ino, NULL, out);
+	if (rc == -ENOENT) {
+		rc = not_found(fs, node_slot(ino));
+		return rc == -ENOENT ? -ESTALE : rc;
+	}
+	return rc;
+}
+
+int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
+		    struct fuse_entry_param *out)
+{
+	struct checkpoint *cp = NULL;
+	struct ckpt_db_entry entry;
+	int rc;
+
+	if (strcmp(name, CKPT_CONTROL_DIR) == 0 && node_line(parent) == NODE_TOP_LINE)
+		return control_dir_of_checkpoint(fs, node_slot(parent), out);
+	rc = slots_get_loaded(fs, node_slot(parent), &cp);
+	if (rc < 0)
+		return rc;
+	rc = read_entry(fs, parent, name, &entry);
+	if (rc == 0) {
+		rc = committed_check_name(cp, &entry);
+		committed_fill(cp, &entry, out);
+		ckpt_db_entry_release(&entry);
+	} else if (rc == -ENOENT) {
+		rc = not_found(fs, node_slot(parent));
+		if (rc == -ENOENT) {
+			/* Committed: no such name will ever come. */
+			*out = (struct fuse_entry_param){ .entry_timeout = TIMEOUT_FOREVER };
+			rc = 0;
+		}
+	}
+	checkpoint_unref(cp);
+	return rc;
+}
+
+static int top_attr(struct fs *fs, uint64_t slot, struct stat *out)
+{
+	struct checkpoint *cp = NULL;
+	CKPT_CLOSE int fd = -1;
+	int rc = slots_get(fs, slot, &cp);
+
+	if (rc < 0)
+		return rc;
+	rc = committed_open_folder(fs, cp, &fd);
+	if (rc == 0)
+		rc = ckpt_io_fstat(fd, out);
+	if (rc == 0)
+		committed_show_top(cp, out);
+	checkpoint_unref(cp);
+	return rc;
+}
+
+int committed_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
+{
+	struct ckpt_db_entry entry;
+	int rc;
+
+	if (node_line(ino) == NODE_TOP_LINE)
+		return top_attr(fs, node_slot(ino), out);
+	rc = committed_entry(fs, ino, &entry);
+	if (rc < 0)
+		return rc;
+	committed_show(node_slot(ino), &entry, out);
+	ckpt_db_entry_release(&entry);
+	return 0;
+}
+
+int committed_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
+{
+	struct ckpt_db_entry entry;
+	int rc = node_line(ino) == NODE_TOP_LINE ? -EINVAL : committed_entry(fs, ino, &entry);
+
+	if (rc < 0)
+		return rc;
+	if (entry.target)
+		ckpt_buf_add_str(target, entry.target);
+	rc = entry.target ? ckpt_buf_check(target) : -EINVAL;
+	ckpt_db_entry_release(&entry);
+	return rc;
+}
+
+/* --- stored files -------------------------------------------------------------------------------- */
+
+/* Is the manifest in the folder the one the row was made from? */
+static int check_manifest(int fd, const struct ckpt_db_checkpoint *row)
+{
+	struct stat st;
+	int rc = ckpt_io_fstatat(fd, CKPT_MANIFEST_FILE, &st, AT_SYMLINK_NOFOLLOW);
+
+	if (rc < 0)
+		return rc == -ENOENT ? -ESTALE : rc;
+	if (st.st_ino != row->manifest_ino || (uint64_t)st.st_size != row->manifest_size_bytes ||
+	    st.st_mtim.tv_sec * NS_PER_SEC + st.st_mtim.tv_nsec != row->manifest_mtime_ns)
+		return -ESTALE;
+	return 0;
+}
+
+int committed_open_folder(struct fs *fs, const struct checkpoint *cp, int *out_fd)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	CKPT_CLOSE int fd = -1;
+	int rc = ckpt_store_open_checkpoint(fs->store, cp->row.name, &fd, &err);
+
+	if (rc == -ENOENT)
+		return -ESTALE;
+	if (rc < 0) {
+		fs_log_once("%s", err.msg);
+		return rc;
+	}
+	rc = check_manifest(fd, &cp->row);
+	if (rc == 0)
+		*out_fd = ckpt_steal_fd(&fd);
+	return rc;
+}
+
+/* Path of an entry in its checkpoint, and the block sums of a shard. */
+static int read_place(struct fs *fs, fuse_ino_t ino, struct ckpt_shard *out)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db *db = NULL;
+	uint64_t sum_count = 0;
+	int rc = ckpt_store_db_get(fs->store, &db, &err);
+
+	if (rc == 0) {
+		rc = ckpt_db_entry_path(db, node_slot(ino), node_line(ino), &out->path, &err);
+		if (rc == 0 && out->block_bytes != 0)
+			rc = ckpt_db_sums(db, node_slot(ino), node_line(ino), &out->sums,
+					  &sum_count, &err);
+		ckpt_store_db_put(fs->store, db);
+	}
+	if (rc == -ENOENT)
+		return RC_LOAD_FIRST; /* it was there a moment ago: the index was emptied */
+	if (rc < 0)
+		fs_log_once("%s", err.msg);
+	else if (out->block_bytes != 0 &&
+		 sum_count != ckpt_block_count(out->size_bytes, out->block_bytes))
+		rc = -EUCLEAN;
+	return rc;
+}
+
+int committed_stored_open(struct fs *fs, fuse_ino_t ino, int flags, int *out_fd)
+{
+	struct ckpt_shard place = { 0 };
+	struct checkpoint *cp = NULL;
+	struct ckpt_db_entry entry = { 0 };
+	CKPT_CLOSE int fd = -1;
+	int rc = slots_get_loaded(fs, node_slot(ino), &cp);
+
+	if (rc < 0)
+		return rc;
+	rc = committed_open_folder(fs, cp, &fd);
+	if (rc == 0 && node_line(ino) == NODE_TOP_LINE) {
+		*out_fd = ckpt_steal_fd(&fd);
+		goto out;
+	}
+	if (rc == 0)
+		rc = committed_entry(fs, ino, &entry);
+	if (rc == 0)
+		rc = entry.pack ? -ENOTSUP : read_place(fs, ino, &place);
+	if (rc == 0) {
+		rc = ckpt_io_open_beneath(fd, place.path, flags | O_NOFOLLOW, 0);
+		if (rc >= 0) {
+			*out_fd = rc;
+			rc = 0;
+		}
+	}
+out:
+	ckpt_shard_release(&place);
+	ckpt_db_entry_release(&entry);
+	checkpoint_unref(cp);
+	return rc;
+}
+
+/* --- shards --------------------------------------------------------------------------------------- */
+
+/* Take from the row what the reader needs. */
+static void shard_from_entry(struct ckpt_db_entry *entry, struct ckpt_shard *out)
+{
+	out->size_bytes = entry->size_bytes;
+	out->mode = entry->mode;
+	out->mtime_ns = entry->mtime_ns;
+	out->block_bytes = entry->block_bytes;
+	out->pack = ckpt_steal_ptr(&entry->pack);
+	out->pack_offset_bytes = entry->pack_offset;
+}
+
+static int check_is_shard(const struct ckpt_db_entry *entry)
+{
+	if (entry->kind == CKPT_ENTRY_DIR)
+		return -EISDIR;
+	return entry->kind == CKPT_ENTRY_SHARD && entry->block_bytes != 0 ? 0 : -ELOOP;
+}
+
+static int open_reader(struct fs *fs, struct committed_shard *shard)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	CKPT_CLOSE int fd = -1;
+	int rc = committed_open_folder(fs, shard->cp, &fd);
+
+	if (rc < 0)
+		return rc;
+	rc = ckpt_shard_reader_open(fd, shard->cp->row.name, &shard->shard, &shard->reader, &err);
+	if (rc == 0)
+		return 0;
+	fs_log_once("%s", err.msg);
+	/* Missing, short or replaced while its checkpoint is there: damage, and not the caller's mistake. */
+	return rc == -ENOENT || rc == -ESTALE || rc == -ELOOP ? -EIO : rc;
+}
+
+int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard *out)
+{
+	struct ckpt_db_entry entry = { 0 };
+	int rc;
+
+	*out = (struct committed_shard){ 0 };
+	if (node_line(ino) == NODE_TOP_LINE)
+		return -EISDIR;
+	rc = committed_entry(fs, ino, &entry);
+	if (rc == 0)
+		rc = check_is_shard(&entry);
+	if (rc == 0)
+		rc = slots_get(fs, node_slot(ino), &out->cp);
+	if (rc == 0) {
+		shard_from_entry(&entry, &out->shard);
+		rc = read_place(fs, ino, &out->shard);
+	}
+	if (rc == 0)
+		rc = open_reader(fs, out);
+	ckpt_db_entry_release(&entry);
+	if (rc < 0)
+		committed_shard_release(out);
+	return rc;
+}
+
+void committed_shard_release(struct committed_shard *shard)
+{
+	ckpt_shard_reader_free(shard->reader);
+	ckpt_shard_release(&shard->shard);
+	checkpoint_unref(shard->cp);
+	*shard = (struct committed_shard){ 0 };
+}

@@ -1,0 +1,52 @@
+/*
+ * inode.h - the table of plain nodes: what the kernel holds of the folders and
+ * files that are passed through. A node is known by (dev, ino) of the stored
+ * file, holds no descriptor, and goes when the kernel forgets it. Its path is
+ * put together from the names of its parents, so that a renamed folder costs
+ * nothing; whoever opens it compares (dev, ino) again.
+ */
+#ifndef CKPT_FS_INODE_H
+#define CKPT_FS_INODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "fuse_api.h"
+
+struct inode_table;
+
+/* Which stored file a node stands for. */
+struct inode_key {
+	dev_t dev;
+	ino_t ino;
+};
+
+/** inode_table_new - @top: the store's folder, node FUSE_ROOT_ID; NULL when memory is out. */
+struct inode_table *inode_table_new(const struct stat *top);
+void inode_table_free(struct inode_table *table);
+/** inode_table_count - nodes held now, without the top. */
+size_t inode_table_count(struct inode_table *table);
+
+/**
+ * inode_remember - the kernel is told of a child: one more look-up of its node
+ * @parent, @name: where it was met; the node's path from now on
+ * @st: the stored file
+ * Errors: -ESTALE @parent is not known, or lies below the child (folders were moved while we looked); -ENOMEM.
+ */
+int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *name,
+		   const struct stat *st, fuse_ino_t *out) CKPT_MUST_CHECK;
+/** inode_forget - the kernel gives @count look-ups back. */
+void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count);
+
+/** inode_locate - path below the store ("" is the top), appended to @path, and the stored file it should lead to. -ESTALE; -ENAMETOOLONG. */
+int inode_locate(struct inode_table *table, fuse_ino_t ino, struct ckpt_buf *path,
+		 struct inode_key *key) CKPT_MUST_CHECK;
+/** inode_find - the node of a stored file; 0 where the kernel holds none. */
+fuse_ino_t inode_find(struct inode_table *table, const struct stat *st);
+/** inode_parent - node of the folder it was met in; the top is its own. -ESTALE. */
+int inode_parent(struct inode_table *table, fuse_ino_t ino, fuse_ino_t *out) CKPT_MUST_CHECK;
+
+#endif

@@ -1,0 +1,37 @@
+/* mount_options.h - the command line of mount.ckptfs, and what mount(8) and fstab(5) add to it. */
+#ifndef CKPT_FS_MOUNT_OPTIONS_H
+#define CKPT_FS_MOUNT_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct mount_options {
+	char *store_path;  /* absolute, without symlinks */
+	char *mount_point; /* absolute, without symlinks */
+	char *index_path;  /* absolute; NULL: the usual place */
+	char *log_path;	   /* absolute; NULL: syslog, or stderr with --foreground */
+	bool read_only;	   /* show only what is committed */
+	bool allow_other;
+	bool noexec;
+	bool passthrough_off;
+	bool foreground;
+	bool fake;    /* mount(8)'s -f: check everything, mount nothing */
+	bool sloppy;  /* mount(8)'s -s: unknown options are ignored */
+	bool verbose; /* say what was done */
+	bool help;
+	bool version;
+};
+
+/**
+ * mount_options_parse - read the command line
+ * Paths are as given yet: see mount_options_resolve. mount_options_release() @out also on failure.
+ * Errors: -EINVAL a mistake of the caller's; -ENOMEM.
+ */
+int mount_options_parse(int argc, char *const argv[], struct mount_options *out,
+			struct ckpt_err *err) CKPT_MUST_CHECK;
+void mount_options_release(struct mount_options *options);
+
+extern const char mount_options_help[];
+
+#endif

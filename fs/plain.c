@@ -1,0 +1,246 @@
+/* plain.c - see plain.h. */
+#include "plain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/path.h"
+#include "committed.h"
+#include "control.h"
+#include "group.h"
+#include "inode.h"
+#include "node.h"
+#include "slots.h"
+
+/* What a look at one name in a plain folder found. */
+struct met {
+	struct stat st;
+	bool is_committed;
+	struct ckpt_db_checkpoint row; /* where is_committed */
+};
+
+/* A path that led to the node and leads nowhere now, or to something else. */
+static int stale(int rc)
+{
+	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? -ESTALE : rc;
+}
+
+int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, struct stat *st)
+{
+	struct inode_key key;
+	struct ckpt_buf own;
+	int fd;
+	int rc;
+
+	ckpt_buf_init(&own);
+	rc = inode_locate(fs->inodes, ino, path ? path : &own, &key);
+	if (rc < 0) {
+		ckpt_buf_release(&own);
+		return rc;
+	}
+	const char *at = path ? path->data : own.data;
+	/* O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait. openat2(2) refuses it beside O_PATH. */
+	fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), *at ? at : ".",
+				  flags | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NONBLOCK), 0);
+	ckpt_buf_release(&own);
+	if (fd < 0)
+		return stale(fd);
+	rc = ckpt_io_fstat(fd, st);
+	if (rc == 0 && (st->st_dev != key.dev || st->st_ino != key.ino))
+		rc = -ESTALE;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
+void plain_show(const struct fs *fs, struct stat *st)
+{
+	if (st->st_dev != fs->dev) {
+		/* Another file system is mounted inside the store: its numbers may be taken here. */
+		uint64_t key[2] = { st->st_dev, st->st_ino };
+
+		st->st_ino = NODE_PLAIN_BIT | ckpt_hash64(key, sizeof(key)) >> 2;
+	} else if (st->st_ino >> 32 != 0) {
+		st->st_ino = NODE_PLAIN_BIT | (st->st_ino & ~NODE_VIRTUAL_BITS);
+	}
+	if (!S_ISDIR(st->st_mode))
+		st->st_mode &= ~(mode_t)(S_ISUID | S_ISGID | S_ISVTX);
+}
+
+/* --- names ------------------------------------------------------------------------------------ */
+
+static size_t depth_of(const char *path)
+{
+	size_t depth = *path != '\0';
+
+	for (; *path != '\0'; path++)
+		depth += *path == '/';
+	return depth;
+}
+
+/* Is the folder a committed checkpoint? 0 with @row filled, or -ENOENT; an unusable manifest is logged. */
+static int look_up_checkpoint(struct fs *fs, const char *path, struct ckpt_db_checkpoint *row)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	int rc;
+
+	if (depth_of(path) > CKPT_NAME_DEPTH_MAX || ckpt_path_check_name(path, NULL) < 0)
+		return -ENOENT;
+	rc = ckpt_store_lookup(fs->store, path, row, &err);
+	if (rc < 0 && rc != -ENOENT)
+		fs_log_once("%s", err.msg);
+	return rc;
+}
+
+/* With -o ro only groups on the way to something committed are shown. */
+static bool is_hidden(struct fs *fs, const char *path)
+{
+	struct ckpt_buf latest;
+	bool hidden;
+
+	if (!fs->options->read_only)
+		return false;
+	ckpt_buf_init(&latest);
+	hidden = group_latest(fs, path, &latest) < 0;
+	ckpt_buf_release(&latest);
+	return hidden;
+}
+
+static int meet_folder(struct fs *fs, const char *path, struct met *out)
+{
+	int rc = look_up_checkpoint(fs, path, &out->row);
+
+	out->is_committed = rc == 0;
+	if (rc == -ENOENT)
+		rc = is_hidden(fs, path) ? -ENOENT : 0;
+	return rc;
+}
+
+static int meet(struct fs *fs, const struct plain_dir *dir, const char *name, struct met *out)
+{
+	struct ckpt_buf path;
+	int rc = ckpt_io_fstatat(dir->fd, name, &out->st, AT_SYMLINK_NOFOLLOW);
+
+	out->is_committed = false;
+	if (rc < 0 || !S_ISDIR(out->st.st_mode))
+		return rc;
+	ckpt_buf_init(&path);
+	ckpt_path_join(&path, dir->path, name);
+	rc = ckpt_buf_check(&path);
+	if (rc == 0)
+		rc = meet_folder(fs, path.data, out);
+	ckpt_buf_release(&path);
+	return rc;
+}
+
+int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
+		struct fuse_entry_param *out)
+{
+	struct checkpoint *cp = NULL;
+	struct met met;
+	int rc = meet(fs, dir, name, &met);
+
+	if (rc < 0)
+		return rc;
+	*out = (struct fuse_entry_param){ .attr = met.st };
+	if (met.is_committed) {
+		rc = slots_note(fs, &met.row, &cp);
+		if (rc < 0)
+			return rc;
+		out->ino = node_committed(cp->row.slot, NODE_TOP_LINE);
+		out->generation = cp->generation;
+		committed_show_top(cp, &out->attr);
+		checkpoint_unref(cp);
+	} else {
+		rc = inode_remember(fs->inodes, dir->ino, name, &met.st, &out->ino);
+		plain_show(fs, &out->attr);
+	}
+	out->attr_timeout = TIMEOUT_LIVE;
+	out->entry_timeout = TIMEOUT_LIVE;
+	return rc;
+}
+
+bool plain_peek(struct fs *fs, const struct plain_dir *dir, const char *name, ino_t *out_ino)
+{
+	struct met met;
+	int rc = meet(fs, dir, name, &met);
+
+	/* What is there but cannot be used is listed: looking it up says why. */
+	if (rc < 0)
+		return rc != -ENOENT;
+	plain_show(fs, &met.st);
+	*out_ino = met.st.st_ino;
+	if (met.is_committed) {
+		*out_ino = node_committed(met.row.slot, NODE_TOP_LINE);
+		ckpt_db_checkpoint_release(&met.row);
+	}
+	return true;
+}
+
+bool plain_has_latest(struct fs *fs, const struct plain_dir *dir)
+{
+	struct stat st;
+
+	return fs->options->read_only &&
+	       ckpt_io_fstatat(dir->fd, "latest", &st, AT_SYMLINK_NOFOLLOW) == -ENOENT &&
+	       !is_hidden(fs, dir->path);
+}
+
+int plain_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *out)
+{
+	struct plain_dir dir = { .ino = parent };
+	struct ckpt_buf path;
+	struct stat st;
+	int rc;
+
+	if (strcmp(name, CKPT_CONTROL_DIR) == 0)
+		return control_dir_of_group(fs, parent, out);
+	ckpt_buf_init(&path);
+	dir.fd = plain_open(fs, parent, O_PATH | O_DIRECTORY, &path, &st);
+	dir.path = path.data;
+	rc = dir.fd < 0 ? dir.fd : plain_entry(fs, &dir, name, out);
+	if (rc == -ENOENT && strcmp(name, "latest") == 0 && plain_has_latest(fs, &dir))
+		rc = control_latest_listed(fs, parent, out);
+	if (dir.fd >= 0)
+		close(dir.fd);
+	ckpt_buf_release(&path);
+	return rc;
+}
+
+int plain_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
+{
+	CKPT_CLOSE int fd = plain_open(fs, ino, O_PATH, NULL, out);
+
+	if (fd < 0)
+		return fd;
+	/* The store's control folder is not shown. File systems that do not count sub-folders say 1. */
+	if (ino == FUSE_ROOT_ID && out->st_nlink > 2)
+		out->st_nlink--;
+	plain_show(fs, out);
+	return 0;
+}
+
+int plain_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
+{
+	struct stat st;
+	char text[PATH_MAX];
+	CKPT_CLOSE int fd = plain_open(fs, ino, O_PATH, NULL, &st);
+	ssize_t len;
+
+	if (fd < 0)
+		return fd;
+	if (!S_ISLNK(st.st_mode))
+		return -EINVAL;
+	len = readlinkat(fd, "", text, sizeof(text));
+	if (len < 0)
+		return -errno;
+	ckpt_buf_add(target, text, (size_t)len);
+	return ckpt_buf_check(target);
+}

@@ -1,0 +1,74 @@
+/*
+ * request.h - one request of the kernel, and the way to the workers.
+ *
+ * A request is run where it arrives, in a thread of libfuse, if that is quick;
+ * what reads shards, fills the index or commits goes to one of two bounded
+ * pools. Every request is answered exactly once: a request in a pool may be
+ * answered early with EINTR, so whoever wants to answer claims it first.
+ *
+ * Interrupts: an application that only caught a signal must not see EINTR from
+ * stat(2), nor SIGBUS from a mapping whose page was being read. So an
+ * interrupted request goes on, and is given up within WATCH_MS once its caller
+ * is being killed. Requests that may say EINTR (a commit) say it at once.
+ */
+#ifndef CKPT_FS_REQUEST_H
+#define CKPT_FS_REQUEST_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/control.h"
+#include "fs.h"
+
+struct request {
+	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
+	struct fs *fs;
+	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
+	 * or RC_LOAD_FIRST with @slot set: run again when the entries of that checkpoint are in the index. */
+	int (*run)(struct request *rq);
+	fuse_ino_t ino;
+	uint64_t slot; /* of RC_LOAD_FIRST */
+	uint64_t offset;
+	size_t size_bytes;
+	struct fuse_file_info fi;
+	struct ckpt_control
+		*control; /* ioctl's argument; heap, freed with the request once it is submitted */
+	struct open_file *file; /* read's file; a submitted request gives it back at its end */
+	bool eintr_ok;		/* the caller expects EINTR from this one */
+	bool plus;		/* readdirplus */
+	char name[NAME_MAX + 1];
+	/* What follows belongs to request.c. */
+	bool queued;
+	bool loaded; /* the entries were loaded once: they do not come */
+	pid_t pid;
+	atomic_bool claimed;
+	struct request *next_watched; /* protected by watch.mu */
+	bool watched;		      /* protected by watch.mu */
+};
+
+enum lane {
+	LANE_READS,
+	LANE_TASKS,
+};
+
+/** request_init - a request of @req for node @ino. */
+void request_init(struct request *rq, fuse_req_t req, fuse_ino_t ino,
+		  int (*run)(struct request *rq));
+/** request_run - run it here; it moves to the tasks by itself when it says RC_LOAD_FIRST. */
+void request_run(struct request *rq);
+/** request_submit - run a copy of it in a pool. */
+void request_submit(const struct request *rq, enum lane lane);
+
+/** request_claim - true: answer it now, and exactly once; false: it was answered already, undo what was done for it. */
+bool request_claim(struct request *rq) CKPT_MUST_CHECK;
+/** request_given_up - it was answered already; long work may stop. */
+bool request_given_up(const struct request *rq);
+void request_reply_err(struct request *rq, int positive_errno);
+
+/** request_watch_start - start the thread that gives up requests of killed callers; request_watch_stop ends it. */
+int request_watch_start(struct ckpt_err *err) CKPT_MUST_CHECK;
+void request_watch_stop(void);
+
+#endif

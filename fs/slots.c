@@ -1,0 +1,184 @@
+/* slots.c - see slots.h. */
+#include "slots.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Checkpoints kept, by slot modulo this: half a megabyte. A miss costs one row. */
+#define SLOTS_KEPT 1024U
+
+struct slots {
+	pthread_mutex_t mu;
+	struct checkpoint *kept[SLOTS_KEPT]; /* protected by mu */
+};
+
+struct slots *slots_new(void)
+{
+	struct slots *slots = calloc(1, sizeof(*slots));
+
+	if (slots)
+		pthread_mutex_init(&slots->mu, NULL);
+	return slots;
+}
+
+void checkpoint_unref(struct checkpoint *cp)
+{
+	if (!cp || atomic_fetch_sub(&cp->refs, 1) != 1)
+		return;
+	ckpt_db_checkpoint_release(&cp->row);
+	free(cp);
+}
+
+void slots_free(struct slots *slots)
+{
+	if (!slots)
+		return;
+	for (size_t i = 0; i < SLOTS_KEPT; i++)
+		checkpoint_unref(slots->kept[i]);
+	pthread_mutex_destroy(&slots->mu);
+	free(slots);
+}
+
+int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
+{
+	struct checkpoint *cp = calloc(1, sizeof(*cp));
+	struct checkpoint **place = &fs->slots->kept[row->slot % SLOTS_KEPT];
+	struct checkpoint *old;
+
+	if (!cp) {
+		ckpt_db_checkpoint_release(row);
+		return -ENOMEM;
+	}
+	cp->row = *row;
+	*row = (struct ckpt_db_checkpoint){ 0 };
+	/* The kernel keeps 32 bits of it. */
+	cp->generation = (uint32_t)(cp->row.manifest_xxh128.lo ^ cp->row.manifest_xxh128.hi);
+	atomic_init(&cp->refs, 2); /* the table's and the caller's */
+	pthread_mutex_lock(&fs->slots->mu);
+	old = *place;
+	*place = cp;
+	pthread_mutex_unlock(&fs->slots->mu);
+	checkpoint_unref(old);
+	*out = cp;
+	return 0;
+}
+
+static struct checkpoint *find(struct slots *slots, uint64_t slot)
+{
+	struct checkpoint *cp;
+
+	pthread_mutex_lock(&slots->mu);
+	cp = slots->kept[slot % SLOTS_KEPT];
+	if (cp && cp->row.slot == slot)
+		atomic_fetch_add(&cp->refs, 1);
+	else
+		cp = NULL;
+	pthread_mutex_unlock(&slots->mu);
+	return cp;
+}
+
+/* The row as the index has it now. */
+static int read_row(struct fs *fs, uint64_t slot, struct ckpt_db_checkpoint *out)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db *db = NULL;
+	int rc = ckpt_store_db_get(fs->store, &db, &err);
+
+	if (rc == 0) {
+		rc = ckpt_db_checkpoint_by_slot(db, slot, out, &err);
+		ckpt_store_db_put(fs->store, db);
+	}
+	if (rc < 0 && rc != -ENOENT)
+		fs_log_once("%s", err.msg);
+	return rc == -ENOENT ? -ESTALE : rc;
+}
+
+int slots_get(struct fs *fs, uint64_t slot, struct checkpoint **out)
+{
+	struct ckpt_db_checkpoint row;
+	int rc;
+
+	*out = find(fs->slots, slot);
+	if (*out)
+		return 0;
+	rc = read_row(fs, slot, &row);
+	return rc < 0 ? rc : slots_note(fs, &row, out);
+}
+
+int slots_get_loaded(struct fs *fs, uint64_t slot, struct checkpoint **out)
+{
+	struct checkpoint *cp = NULL;
+	int rc = slots_get(fs, slot, &cp);
+
+	if (rc < 0)
+		return rc;
+	if (!cp->row.entries_indexed) {
+		checkpoint_unref(cp);
+		return RC_LOAD_FIRST;
+	}
+	*out = cp;
+	return 0;
+}
+
+/* Look at the folder by its name; *@out is noted, its entries are not loaded yet. */
+static int look_again(struct fs *fs, uint64_t slot, struct ckpt_db_checkpoint *out)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct checkpoint *cp = NULL;
+	int rc = slots_get(fs, slot, &cp);
+
+	if (rc < 0)
+		return rc;
+	rc = ckpt_store_lookup(fs->store, cp->row.name, out, &err);
+	if (rc == 0 && (out->slot != slot || strcmp(out->id, cp->row.id) != 0)) {
+		ckpt_db_checkpoint_release(out);
+		rc = -ENOENT; /* another one has the name now */
+	}
+	if (rc < 0 && rc != -ENOENT)
+		fs_log_once("%s", err.msg);
+	checkpoint_unref(cp);
+	return rc == -ENOENT ? -ESTALE : rc;
+}
+
+int slots_load(struct fs *fs, uint64_t slot)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db_checkpoint row;
+	struct checkpoint *cp = NULL;
+	int rc = look_again(fs, slot, &row);
+
+	if (rc < 0)
+		return rc;
+	if (!row.entries_indexed) {
+		rc = ckpt_store_load_entries(fs->store, &row, &err);
+		stats_add(&fs->stats.entry_loads, 1);
+	}
+	if (rc < 0) {
+		fs_log_once("%s", err.msg);
+		ckpt_db_checkpoint_release(&row);
+		return rc == -ENOENT ? -ESTALE : rc;
+	}
+	rc = slots_note(fs, &row, &cp);
+	if (rc == 0)
+		checkpoint_unref(cp);
+	return rc;
+}
+
+int slots_still_loaded(struct fs *fs, uint64_t slot)
+{
+	struct ckpt_db_checkpoint row;
+	bool loaded;
+	int rc = read_row(fs, slot, &row);
+
+	/* No row: its name may still be known here, and lead to the folder. */
+	if (rc == -ESTALE)
+		return RC_LOAD_FIRST;
+	if (rc < 0)
+		return rc;
+	loaded = row.entries_indexed;
+	ckpt_db_checkpoint_release(&row);
+	return loaded ? 0 : RC_LOAD_FIRST;
+}

@@ -1,0 +1,40 @@
+/*
+ * slots.h - the committed checkpoints that the mount has met, by slot: their
+ * rows of the index. A small cache in front of the index; entries are not in it.
+ */
+#ifndef CKPT_FS_SLOTS_H
+#define CKPT_FS_SLOTS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "db/db.h"
+#include "fs.h"
+
+/* Immutable once made; shared by reference counts. */
+struct checkpoint {
+	_Atomic uint32_t refs;
+	/* Tells the kernel two checkpoints apart that had the same slot one after the other. */
+	uint64_t generation;
+	struct ckpt_db_checkpoint row;
+};
+
+struct slots *slots_new(void);
+void slots_free(struct slots *slots);
+
+/** slots_note - keep what ckpt_store_lookup found; takes over what @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM. */
+int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
+	CKPT_MUST_CHECK;
+/** slots_get - the checkpoint of a slot; checkpoint_unref() it. -ESTALE there is none. */
+int slots_get(struct fs *fs, uint64_t slot, struct checkpoint **out) CKPT_MUST_CHECK;
+/** slots_get_loaded - the same, if its entries are in the index; else RC_LOAD_FIRST. */
+int slots_get_loaded(struct fs *fs, uint64_t slot, struct checkpoint **out) CKPT_MUST_CHECK;
+/** slots_load - look again at the checkpoint's folder and put its entries into the index. May take seconds. -ESTALE it is gone. */
+int slots_load(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
+/** slots_still_loaded - does the index hold the entries now? It may have been deleted. -ESTALE, RC_LOAD_FIRST: no. */
+int slots_still_loaded(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
+
+void checkpoint_unref(struct checkpoint *cp);
+
+#endif
