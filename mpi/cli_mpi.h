@@ -1,0 +1,80 @@
+/*
+ * cli_mpi.h - what the files of the program ckptfs-mpi share. Every rank runs
+ * the same code; what is printed is printed by one rank, once.
+ */
+#ifndef CKPT_MPI_CLI_MPI_H
+#define CKPT_MPI_CLI_MPI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "ckptfs_mpi.h"
+
+enum mpi_exit {
+	MPI_EXIT_OK = 0,
+	MPI_EXIT_FAILED = 1, /* not done, or damage found */
+	MPI_EXIT_USAGE = 2,  /* the command line is wrong; nothing was touched */
+};
+
+struct mpi_options {
+	const char *base; /* -C, else $CKPTFS_STORE; NULL */
+	const char *from;
+	const char *to;
+	uint64_t shard_dim;
+	bool has_step;
+	uint64_t step;
+	struct ckpt_buf meta; /* JSON object; "" none */
+	int coordinator;
+	uint32_t timeout_secs;
+	enum ckpt_mpi_io io;
+	char **args; /* what is left of argv */
+	size_t arg_count;
+};
+
+struct mpi_command {
+	const char *name;
+	const char *args;
+	const char *summary;
+	const char *details;
+	const char *options; /* the letters of the rows that it takes, see cli_mpi_options.c */
+	size_t min_args;
+	size_t max_args;
+	int (*run)(struct ckpt_mpi *job, const struct mpi_options *options);
+};
+
+extern const struct mpi_command mpi_save_command;
+extern const struct mpi_command mpi_load_command;
+extern const struct mpi_command mpi_commit_command;
+extern const struct mpi_command mpi_import_command;
+extern const struct mpi_command mpi_verify_command;
+
+/* What the command line asks for. */
+enum mpi_want {
+	MPI_WANT_RUN,
+	MPI_WANT_TEXT, /* help or version: print it, exit 0 */
+};
+
+/**
+ * mpi_options_parse - take the command line apart
+ * @out: mpi_options_release() it, also after a failure
+ * @out_command: the command to run
+ * @text: what --help or --version print
+ * Errors: -EINVAL, with what is wrong and the remedy.
+ */
+int mpi_options_parse(int argc, char **argv, struct mpi_options *out, const struct mpi_command **out_command,
+		      enum mpi_want *out_want, struct ckpt_buf *text, struct ckpt_err *err) CKPT_MUST_CHECK;
+void mpi_options_release(struct mpi_options *options);
+
+/** mpi_report - print the failure table, if this rank is the one to do it; returns MPI_EXIT_FAILED. */
+int mpi_report(const struct ckpt_mpi *job);
+/** mpi_is_speaker - this rank prints what the job has to say. */
+bool mpi_is_speaker(const struct ckpt_mpi *job);
+/** mpi_say - one line on stderr, "ckptfs-mpi: …", whatever the rank. */
+void mpi_say(const char *fmt, ...) CKPT_PRINTF(1, 2);
+/** mpi_flush - stdout is out; MPI_EXIT_FAILED, said on stderr, when it could not be written; else @code. */
+int mpi_flush(int code);
+
+#endif

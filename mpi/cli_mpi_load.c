@@ -1,0 +1,146 @@
+/*
+ * cli_mpi_load.c - ckptfs-mpi load: every rank reads its part of every tensor,
+ * each block verified, whatever the number of ranks that wrote it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "cli_mpi.h"
+#include "cli_mpi_out.h"
+#include "job.h"
+
+struct loading {
+	struct ckpt_mpi *job;
+	struct ckpt_mpi_reader *reader;
+	struct mpi_out *out;	      /* NULL: only read and verify */
+	struct ckpt_mpi_want *wants;  /* one a tensor, if this rank has a part of it */
+	uint64_t *boxes;	      /* starts and sizes of the wants */
+	uint64_t *first_bytes;	      /* of each want, in its tensor */
+	size_t want_count;
+	uint64_t total_bytes;
+};
+
+/* This rank's part along dimension 0; a scalar goes to one rank, in turn. */
+static void want_part(struct loading *loading, size_t idx, const struct ckpt_mpi_tensor *tensor, uint64_t *box)
+{
+	const struct ckpt_mpi_rank_info *rank = ckpt_mpi_rank(loading->job);
+	struct ckpt_mpi_want *want = &loading->wants[loading->want_count];
+	uint64_t row_bytes = tensor->element_bytes;
+	uint64_t *size = box + tensor->dim_count;
+
+	if (tensor->dim_count == 0 && idx % (size_t)rank->global_world_size != (size_t)rank->global_rank)
+		return;
+	for (uint32_t d = 0; d < tensor->dim_count; d++)
+		size[d] = tensor->shape[d];
+	for (uint32_t d = 1; d < tensor->dim_count; d++)
+		row_bytes *= tensor->shape[d];
+	if (tensor->dim_count > 0)
+		ckpt_mpi_cut(tensor->shape[0], rank->global_rank, rank->global_world_size, &box[0], &size[0]);
+	*want = (struct ckpt_mpi_want){ .tensor_idx = idx, .start = box, .size = size };
+	loading->first_bytes[loading->want_count++] = tensor->dim_count > 0 ? box[0] * row_bytes : 0;
+}
+
+static int make_wants(void *ctx, struct ckpt_err *err)
+{
+	struct loading *loading = ctx;
+	size_t count = ckpt_mpi_reader_tensor_count(loading->reader);
+	struct ckpt_mpi_tensor tensor;
+	size_t extent_count = 0;
+
+	(void)err;
+	for (size_t i = 0; i < count; i++) {
+		ckpt_mpi_reader_tensor(loading->reader, i, &tensor);
+		extent_count += 2 * (size_t)tensor.dim_count;
+	}
+	loading->wants = array_alloc(count + 1, sizeof(*loading->wants));
+	loading->first_bytes = array_alloc(count + 1, sizeof(*loading->first_bytes));
+	loading->boxes = array_alloc(extent_count + 1, sizeof(*loading->boxes));
+	if (!loading->wants || !loading->first_bytes || !loading->boxes)
+		return -ENOMEM;
+	extent_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		ckpt_mpi_reader_tensor(loading->reader, i, &tensor);
+		want_part(loading, i, &tensor, loading->boxes + extent_count);
+		extent_count += 2 * (size_t)tensor.dim_count;
+	}
+	return 0;
+}
+
+static int write_part(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len, char *message)
+{
+	const struct loading *loading = ctx;
+	size_t tensor_idx = loading->wants[want_idx].tensor_idx;
+
+	if (loading->out->offsets[tensor_idx] == 0)
+		return 0; /* left out of the file, but verified */
+	return mpi_out_write(loading->out, tensor_idx, loading->first_bytes[want_idx] + offset, data, len, message);
+}
+
+static int read_parts(struct loading *loading)
+{
+	struct ckpt_mpi_read_request request = {
+		.write = loading->out ? write_part : NULL,
+		.ctx = loading,
+	};
+	int rc;
+
+	loading->job->phase = CKPT_MPI_PREPARE_LOCAL_PLAN;
+	rc = ckpt_job_go_on(loading->job, true, make_wants, loading);
+	if (rc == 0 && loading->out)
+		rc = mpi_out_begin(loading->out, loading->reader);
+	if (rc == 0) {
+		request.wants = loading->wants;
+		request.want_count = loading->want_count;
+		rc = ckpt_mpi_reader_read(loading->reader, &request, &loading->total_bytes);
+	}
+	return loading->out ? mpi_out_end(loading->out, rc) : rc;
+}
+
+static void print_summary(const struct loading *loading, const char *path, double secs)
+{
+	if (!mpi_is_speaker(loading->job))
+		return;
+	(void)printf("%s: loaded %zu tensors on %d ranks (%llu bytes, %.2f s)\n", path,
+		     ckpt_mpi_reader_tensor_count(loading->reader), ckpt_mpi_rank(loading->job)->global_world_size,
+		     (unsigned long long)loading->total_bytes, secs);
+	if (loading->out && loading->out->left_out > 0)
+		mpi_say("%zu complex tensors are not in '%s': safetensors files of this kind cannot hold them",
+			loading->out->left_out, loading->out->path);
+}
+
+static int load(struct ckpt_mpi *job, const struct mpi_options *options)
+{
+	struct loading loading = { .job = job };
+	double began = MPI_Wtime();
+	struct mpi_out out;
+	int rc;
+
+	mpi_out_init(&out, job, options->to ? options->to : "");
+	loading.out = options->to ? &out : NULL;
+	rc = ckpt_mpi_reader_new(job, options->args[0], &loading.reader);
+	if (rc == 0)
+		rc = read_parts(&loading);
+	if (rc == 0)
+		print_summary(&loading, options->args[0], MPI_Wtime() - began);
+	mpi_out_release(&out);
+	free(loading.wants);
+	free(loading.boxes);
+	free(loading.first_bytes);
+	ckpt_mpi_reader_free(loading.reader);
+	return rc < 0 ? mpi_report(job) : MPI_EXIT_OK;
+}
+
+const struct mpi_command mpi_load_command = {
+	.name = "load",
+	.args = "CHECKPOINT",
+	.summary = "read a checkpoint on any number of ranks, every block verified",
+	.details = "Each rank reads its part of every tensor along dimension 0, whatever the\n"
+		   "number of ranks that wrote it. With --to all ranks write one safetensors file.",
+	.options = "tcwC",
+	.min_args = 1,
+	.max_args = 1,
+	.run = load,
+};

@@ -1,0 +1,162 @@
+/* cli_mpi_source.c - see cli_mpi_source.h. */
+#include "cli_mpi_source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/num.h"
+
+void mpi_source_release(struct mpi_source *source)
+{
+	for (size_t i = 0; source->fds && i < source->family.file_count; i++)
+		ckpt_cleanup_close(&source->fds[i]);
+	for (size_t i = 0; source->tensors && i < source->count; i++) {
+		free(source->tensors[i].start);
+		free(source->tensors[i].size);
+	}
+	free(source->fds);
+	free(source->tensors);
+	free(source->entries);
+	ckpt_st_family_release(&source->family);
+}
+
+static int open_files(struct mpi_source *source, struct ckpt_err *err)
+{
+	const struct ckpt_st_family *family = &source->family;
+
+	source->fds = array_alloc(family->file_count + 1, sizeof(*source->fds));
+	if (!source->fds)
+		return -ENOMEM;
+	for (size_t i = 0; i < family->file_count; i++)
+		source->fds[i] = -1;
+	for (size_t i = 0; i < family->file_count; i++) {
+		source->fds[i] = ckpt_io_openat(AT_FDCWD, family->files[i], O_RDONLY, 0);
+		if (source->fds[i] < 0)
+			return ckpt_err_sys(err, source->fds[i], "cannot open '%s'", family->files[i]);
+		source->count += family->headers[i].tensor_count;
+	}
+	return 0;
+}
+
+int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err)
+{
+	size_t next = 0;
+	int rc;
+
+	*source = (struct mpi_source){ .planned_idx = SIZE_MAX };
+	rc = ckpt_st_family_open(path, &source->family, err);
+	if (rc == 0)
+		rc = open_files(source, err);
+	if (rc < 0)
+		return rc;
+	source->tensors = array_alloc(source->count + 1, sizeof(*source->tensors));
+	source->entries = array_alloc(source->count + 1, sizeof(*source->entries));
+	if (!source->tensors || !source->entries)
+		return -ENOMEM;
+	for (size_t file = 0; file < source->family.file_count; file++) {
+		const struct ckpt_st_header *header = &source->family.headers[file];
+
+		for (size_t i = 0; i < header->tensor_count; i++) {
+			source->tensors[next].tensor = &header->tensors[i];
+			source->tensors[next++].file_idx = file;
+		}
+	}
+	return 0;
+}
+
+int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim, const struct ckpt_mpi_rank_info *rank)
+{
+	for (size_t i = 0; i < source->count; i++) {
+		struct mpi_source_tensor *it = &source->tensors[i];
+		uint32_t dim_count = it->tensor->dim_count;
+
+		it->start = array_alloc((size_t)dim_count + 1, sizeof(*it->start));
+		it->size = array_alloc((size_t)dim_count + 1, sizeof(*it->size));
+		if (!it->start || !it->size)
+			return -ENOMEM;
+		memcpy(it->size, it->tensor->shape, dim_count * sizeof(*it->size));
+		if (shard_dim < dim_count)
+			ckpt_mpi_cut(it->tensor->shape[shard_dim], rank->global_rank, rank->global_world_size,
+				     &it->start[shard_dim], &it->size[shard_dim]);
+		it->chunk = (struct ckpt_mpi_chunk){ .start = it->start, .size = it->size };
+		source->entries[i] = (struct ckpt_mpi_entry){
+			.fqn = it->tensor->fqn,
+			.dtype = it->tensor->dtype,
+			.shape = it->tensor->shape,
+			.dim_count = dim_count,
+			.chunks = &it->chunk,
+			.chunk_count = 1,
+		};
+	}
+	return 0;
+}
+
+/* The runs of a chunk's bytes in the file; the chunk itself is dense, so that run i begins at i * run_bytes of it. */
+static void plan(struct mpi_source *source, size_t idx)
+{
+	const struct mpi_source_tensor *it = &source->tensors[idx];
+	uint32_t dim_count = it->tensor->dim_count;
+	uint64_t in_file[CKPT_DIM_MAX];
+	uint64_t in_chunk[CKPT_DIM_MAX];
+	const struct ckpt_copy_spec spec = {
+		.size = it->size,
+		.from_stride = in_file,
+		.to_stride = in_chunk,
+		.dim_count = dim_count,
+		.element_bytes = ckpt_dtype_size(it->tensor->dtype),
+	};
+
+	ckpt_box_strides(it->tensor->shape, dim_count, in_file);
+	ckpt_box_strides(it->size, dim_count, in_chunk);
+	ckpt_copy_plan(&spec, &source->copy);
+	source->copy_from = it->tensor->offset_bytes;
+	for (uint32_t d = 0; d < dim_count; d++)
+		source->copy_from += it->start[d] * in_file[d] * spec.element_bytes;
+	source->planned_idx = idx;
+}
+
+static int fail(const struct mpi_source *source, size_t idx, int code, char *message)
+{
+	const struct mpi_source_tensor *it = &source->tensors[idx];
+
+	(void)snprintf(message, CKPT_MPI_MESSAGE_MAX, "cannot read tensor '%s' of '%s': %s", it->tensor->fqn,
+		       source->family.files[it->file_idx],
+		       code == -ESTALE ? "the file has become shorter; save again when nobody writes it" : strerror(-code));
+	return code;
+}
+
+int mpi_source_read(void *ctx, size_t entry_idx, size_t chunk_idx, uint64_t offset, void *out, size_t len, char *message)
+{
+	struct mpi_source *source = ctx;
+	int fd = source->fds[source->tensors[entry_idx].file_idx];
+	unsigned char *to = out;
+
+	(void)chunk_idx; /* there is one an entry */
+	if (source->planned_idx != entry_idx)
+		plan(source, entry_idx);
+	while (len > 0) {
+		uint64_t within = offset % source->copy.run_bytes;
+		size_t bytes = num_min(len, source->copy.run_bytes - within);
+		uint64_t from;
+		uint64_t in_chunk;
+		size_t got = 0;
+		int rc;
+
+		ckpt_copy_run(&source->copy, offset / source->copy.run_bytes, &from, &in_chunk);
+		rc = ckpt_io_pread_full(fd, to, bytes, source->copy_from + from + within, &got);
+		if (rc == 0 && got != bytes)
+			rc = -ESTALE;
+		if (rc < 0)
+			return fail(source, entry_idx, rc, message);
+		offset += bytes;
+		to += bytes;
+		len -= bytes;
+	}
+	return 0;
+}

@@ -1,0 +1,39 @@
+/* cli_mpi_source.h - safetensors files as the entries of a save: each rank's part of each tensor. */
+#ifndef CKPT_MPI_CLI_MPI_SOURCE_H
+#define CKPT_MPI_CLI_MPI_SOURCE_H
+
+#include "base/err.h"
+#include "box.h"
+#include "ckptfs_mpi.h"
+#include "format/format.h"
+
+/* One tensor: where it lies, and this rank's part of it. */
+struct mpi_source_tensor {
+	const struct ckpt_st_tensor *tensor;
+	size_t file_idx;
+	uint64_t *start; /* of this rank's chunk */
+	uint64_t *size;
+	struct ckpt_mpi_chunk chunk;
+};
+
+struct mpi_source {
+	struct ckpt_st_family family;
+	int *fds; /* one a file */
+	struct mpi_source_tensor *tensors;
+	struct ckpt_mpi_entry *entries;
+	size_t count;
+	/* The copy that was planned last. */
+	size_t planned_idx;
+	struct ckpt_copy copy;
+	uint64_t copy_from; /* in the file */
+};
+
+/** mpi_source_open - read the headers of @path. mpi_source_release() it, also after a failure. Errors: as ckpt_st_family_open. */
+int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err) CKPT_MUST_CHECK;
+/** mpi_source_cut - @rank's part of every tensor along @shard_dim; a tensor without that dimension is everybody's. */
+int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim, const struct ckpt_mpi_rank_info *rank) CKPT_MUST_CHECK;
+/** mpi_source_read - ckpt_mpi_save_request.read; @ctx is the source. */
+int mpi_source_read(void *ctx, size_t entry_idx, size_t chunk_idx, uint64_t offset, void *out, size_t len, char *message);
+void mpi_source_release(struct mpi_source *source);
+
+#endif

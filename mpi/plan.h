@@ -1,0 +1,72 @@
+/*
+ * plan.h - which rank writes which chunk.
+ *
+ * Local plan: a rank's entries, checked, as bytes for the coordinator. Global
+ * plan: the coordinator puts all local plans together, checks that the chunks
+ * cover every tensor exactly once, gives each box that several ranks hold to
+ * one of them, by load, and tells every rank which of its chunks to write.
+ */
+#ifndef CKPT_MPI_PLAN_H
+#define CKPT_MPI_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "ckptfs_mpi.h"
+#include "store/store.h"
+
+/* A chunk of this rank that is not empty. */
+struct ckpt_local_chunk {
+	size_t entry_idx;
+	size_t chunk_idx;
+	uint64_t size_bytes;
+};
+
+/* What this rank may have to write, in the order of its entries. */
+struct ckpt_local_plan {
+	struct ckpt_local_chunk *chunks;
+	size_t chunk_count, chunk_cap;
+	uint64_t *keep; /* after the global plan: 1 this rank writes it */
+};
+
+/** ckpt_plan_shard_name - append "rank-NNNNN/ESC(fqn)@START". */
+void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn, const uint64_t *start,
+			  uint32_t dim_count);
+
+/**
+ * ckpt_local_plan_make - check this rank's entries and print them for the coordinator
+ * Errors: -EINVAL an unknown dtype, a chunk outside its tensor, a name no shard can have; the message names the tensor.
+ */
+int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank, struct ckpt_local_plan *out,
+			 struct ckpt_buf *out_wire, struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_local_plan_take - this rank's part of the global plan. -EBADMSG. */
+int ckpt_local_plan_take(struct ckpt_local_plan *plan, const struct ckpt_buf *wire, int rank,
+			 struct ckpt_err *err) CKPT_MUST_CHECK;
+void ckpt_local_plan_release(struct ckpt_local_plan *plan);
+
+struct ckpt_global_plan;
+
+/**
+ * ckpt_global_plan_make - put the local plans together
+ * @wires: one a rank; kept by pointer until the plan is freed
+ * @out_wire: what all ranks must be told
+ * Errors: -EINVAL ranks disagree about a tensor, or its chunks overlap or leave a hole; the message names tensor and ranks.
+ */
+int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size, struct ckpt_global_plan **out,
+			  struct ckpt_buf *out_wire, struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_global_plan_free - NULL is a no-op. */
+void ckpt_global_plan_free(struct ckpt_global_plan *plan);
+
+/* The tensor lines of the manifest. */
+struct ckpt_tensor_list {
+	struct ckpt_tensor *items;
+	size_t count;
+};
+/** ckpt_global_plan_tensors - heap copies, ordered by FQN, chunks by start; ckpt_tensor_list_release() it. -ENOMEM. */
+int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out) CKPT_MUST_CHECK;
+void ckpt_tensor_list_release(struct ckpt_tensor_list *list);
+
+#endif
