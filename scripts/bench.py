@@ -1,0 +1,336 @@
+#!/usr/bin/env python3
+"""Ratios of ckptfs against the native file system and against peers, in one run.
+
+Every work is a pair of commands, the native one and ours. The two are run in
+turn, N, O, N, O, …, so that a machine that becomes slower slows both; the ratio
+is the median over the rounds of (native time / our time): 1.0 is native speed,
+more is faster. The table goes to stdout; the JSON file holds every sample, the
+versions and the command lines. A speed is printed here and asserted nowhere.
+
+Usage: bench.py [--rounds N] [--size MIB] [--shards N] [--many N] [--only WORD] [--json FILE]
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("CKPTFS_BUILD", TOP / "build")).resolve()
+CKPTFS = str(BUILD / "ckptfs")
+HELPER = str(BUILD / "ckpt-test")
+
+
+def run(command, **more):
+    """Run a set-up command; its output shows only when it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+    if done.returncode != 0:
+        sys.exit(f"bench: {command}: exit {done.returncode}\n{done.stdout.decode(errors='replace')}")
+    return done.stdout.decode(errors="replace")
+
+
+def seconds(command):
+    """Wall-clock seconds of one shell command, output thrown away."""
+    begin = time.perf_counter()
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    taken = time.perf_counter() - begin
+    if done.returncode != 0:
+        raise RuntimeError(f"{command}: exit {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+    return taken
+
+
+def drop_caches():
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+class Table:
+    """Rows measured so far, printed as they come and kept whole for the JSON."""
+
+    def __init__(self, rounds, only):
+        self.rounds, self.only, self.rows = rounds, only, []
+
+    def wanted(self, name):
+        return self.only is None or self.only in name
+
+    def missing(self, name, why):
+        if self.wanted(name):
+            self.rows.append({"work": name, "missing": why})
+            print(f"{name:<58} not measured: {why}", flush=True)
+
+    def pair(self, name, goal, native, ours, before_native=None, before_ours=None):
+        """Measure one pair; before_* are calls that are not timed (drop caches, mount anew)."""
+        if not self.wanted(name):
+            return
+        samples = {"native": [], "ours": []}
+        try:
+            for counted in range(-1, self.rounds):  # round -1 warms up and is not counted
+                for side, command, before in (("native", native, before_native), ("ours", ours, before_ours)):
+                    if before:
+                        before()
+                    taken = seconds(command)
+                    if counted >= 0:
+                        samples[side].append(taken)
+        except RuntimeError as error:
+            self.missing(name, str(error))
+            return
+        ratios = [a / b for a, b in zip(samples["native"], samples["ours"])]
+        row = {"work": name, "goal": goal, "ratio": statistics.median(ratios), "ratios": ratios,
+               "seconds": samples, "commands": {"native": native, "ours": ours}}
+        self.rows.append(row)
+        print(f"{name:<58} {row['ratio']:6.2f}  goal {goal:<8} native {statistics.median(samples['native']):8.4f} s"
+              f"  ours {statistics.median(samples['ours']):8.4f} s", flush=True)
+
+    def single(self, name, goal, command, before=None):
+        """Measure one command by itself, in seconds."""
+        if not self.wanted(name):
+            return
+        taken = []
+        try:
+            for _ in range(self.rounds):
+                if before:
+                    before()
+                taken.append(seconds(command))
+        except RuntimeError as error:
+            self.missing(name, str(error))
+            return
+        self.rows.append({"work": name, "goal": goal, "seconds": taken, "commands": {"ours": command}})
+        print(f"{name:<58} {statistics.median(taken) * 1000:6.1f} ms  goal {goal}", flush=True)
+
+
+class Mount:
+    """A mount of the store that can be made anew between samples."""
+
+    def __init__(self, store, point, user=None, options=None):
+        self.store, self.point, self.user, self.options = str(store), str(point), user, options
+
+    def command(self, words):
+        return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *words] if self.user else words
+
+    def up(self):
+        options = ["-o", self.options] if self.options else []
+        run(self.command([CKPTFS, "mount", self.store, self.point, *options]))
+
+    def down(self):
+        if os.path.ismount(self.point):
+            run(self.command([CKPTFS, "umount", self.point]))
+
+    def anew(self):
+        self.down()
+        self.up()
+
+    def anew_cold(self):
+        self.anew()
+        drop_caches()
+
+    def __enter__(self):
+        self.up()
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+
+def random_file(path, mib):
+    with open(path, "wb") as out:
+        for _ in range(mib):
+            out.write(os.urandom(1 << 20))
+
+
+def make_packed_source(path, mib):
+    """A safetensors file of tensors of 512 KiB, all of which ckptfs-mpi packs."""
+    count, size = mib * 2, 512 << 10
+    header = {f"t{i:05}": {"dtype": "U8", "shape": [size], "data_offsets": [i * size, (i + 1) * size]} for i in range(count)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for _ in range(count):
+            out.write(os.urandom(size))
+
+
+def make_shards(folder, count):
+    """COUNT empty-ish shards in one folder."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        with open(folder / f"shard-{i:07}.bin", "wb") as out:
+            out.write(b"%d" % i)
+
+
+def set_up(scratch, args):
+    """The store that everything is measured on, made by the programs themselves."""
+    store = scratch / "store"
+    run([CKPTFS, "init", str(store)])
+    big = store / "run" / "step-1"
+    big.mkdir(parents=True)
+    for name in ("a.bin", "b.bin"):
+        random_file(big / name, args.size)
+    run([CKPTFS, "commit", str(big)])
+    many = store / "run" / "step-2"
+    make_shards(many, args.shards)
+    run([CKPTFS, "commit", str(many)])
+    source = scratch / "packed.safetensors"
+    make_packed_source(source, 256)
+    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    run(["mpirun", *root, "--oversubscribe", "-n", "2", str(BUILD / "ckptfs-mpi"), "save", str(store / "run" / "step-3"),
+         "--from", str(source)])
+    plain = scratch / "plain"
+    run([CKPTFS, "cp", str(store / "run" / "step-3"), str(plain)])
+    run([CKPTFS, "reindex", str(store)])
+    return store
+
+
+def reading(table, who, native, mounted):
+    """Whole-file shards, warm and verified once, native against mounted."""
+    one, two = f"{native}/a.bin", f"{native}/b.bin"
+    mine, other = f"{mounted}/a.bin", f"{mounted}/b.bin"
+    table.pair(f"{who}: dd bs=1M", ">= 0.95", f"dd if={one} of=/dev/null bs=1M", f"dd if={mine} of=/dev/null bs=1M")
+    table.pair(f"{who}: cat", ">= 0.95", f"cat {one} | cat >/dev/null", f"cat {mine} | cat >/dev/null")
+    table.pair(f"{who}: two readers", ">= 0.95", f"cat {one} >/dev/null & cat {two} >/dev/null; wait",
+               f"cat {mine} >/dev/null & cat {other} >/dev/null; wait")
+    table.pair(f"{who}: mmap", ">= 0.95", f"{HELPER} map-sum {one}", f"{HELPER} map-sum {mine}")
+    table.pair(f"{who}: 4 KiB random", ">= 0.9", f"{HELPER} read-random {one} 200000", f"{HELPER} read-random {mine} 200000")
+
+
+def names(table, who, native, mounted, mount):
+    """Listing and stat of many shards."""
+    scan = "import os,sys\nfor e in os.scandir(sys.argv[1]): e.stat()"
+    one_by_one = "import os,sys\nfor i in range(0, int(sys.argv[2])): os.stat('%s/shard-%07d.bin' % (sys.argv[1], i))"
+    count = len(os.listdir(native))
+    table.pair(f"{who}: find -size", ">= 1.0", f"find {native} -size +1M", f"find {mounted} -size +1M")
+    table.pair(f"{who}: ls", ">= 1.0", f"ls {native}", f"ls {mounted}")
+    table.pair(f"{who}: ls -l", ">= 0.25", f"ls -l {native}", f"ls -l {mounted}")
+    table.pair(f"{who}: scandir + stat", ">= 1.0", f'python3 -c "{scan}" {native}', f'python3 -c "{scan}" {mounted}')
+    table.pair(f"{who}: stat one by one, cold", ">= 0.3", f'python3 -c "{one_by_one}" {native} {count}',
+               f'python3 -c "{one_by_one}" {mounted} {count}', before_native=drop_caches, before_ours=mount.anew_cold)
+
+
+def as_root(table, scratch, store):
+    native, point = store / "run", scratch / "mnt"
+    point.mkdir()
+    with Mount(store, point) as mount:
+        reading(table, "root", native / "step-1", point / "run/step-1")
+        table.pair("root: packed shards, verified", ">= 0.4", f"cat {scratch}/plain/*/* >/dev/null",
+                   f"cat {point}/run/step-3/*/* >/dev/null")
+        names(table, "root", native / "step-2", point / "run/step-2", mount)
+        table.pair("root: first read with verification, cold", ">= 0.8", f"cat {native}/step-1/a.bin >/dev/null",
+                   f"cat {point}/run/step-1/a.bin >/dev/null", before_native=drop_caches, before_ours=mount.anew_cold)
+    table.single("root: mount until ls answers", "< 100 ms", f"{CKPTFS} mount {store} {point} && ls {point}/run",
+                 before=Mount(store, point).down)
+    Mount(store, point).down()
+
+
+def as_user(table, scratch, store):
+    """The same as an ordinary user, through fusermount3."""
+    if os.geteuid() != 0 or not shutil.which("fusermount3") or not shutil.which("setpriv"):
+        table.missing("user: all rows", "needs root, setpriv and fusermount3")
+        return
+    point = scratch / "mnt-user"
+    point.mkdir()
+    os.chown(point, 65534, 65534)
+    with Mount(store, point, user=65534, options="allow_root"):
+        reading(table, "user", store / "run/step-1", point / "run/step-1")
+
+
+def verifying(table, store):
+    path = store / "run/step-1"
+    table.pair("ckptfs verify, against xxhsum -H2", ">= 1.8", f"xxhsum -H2 {path}/a.bin {path}/b.bin", f"{CKPTFS} verify {path}")
+
+
+def many_shards(table, scratch, count):
+    """Mounting must not depend on how much there is."""
+    store, point = scratch / "many", scratch / "mnt-many"
+    point.mkdir()
+    run([CKPTFS, "init", str(store)])
+    make_shards(store / "run/step-1", count)
+    run([CKPTFS, "commit", str(store / "run/step-1")])
+    table.single(f"root: mount until ls answers, {count} shards", "< 100 ms", f"{CKPTFS} mount {store} {point} && ls {point}/run",
+                 before=Mount(store, point).down)
+    Mount(store, point).down()
+
+
+def peers(table, scratch, store):
+    """Other read-only FUSE file systems on the same bytes, where they are installed."""
+    source = store / "run/step-1"
+    native = f"dd if={source}/a.bin of=/dev/null bs=1M"
+    if shutil.which("squashfuse") and shutil.which("mksquashfs"):
+        image, point = scratch / "peer.sqfs", scratch / "mnt-squash"
+        point.mkdir()
+        run(["mksquashfs", str(source / "a.bin"), str(image), "-noD", "-noF", "-quiet", "-no-progress"])
+        run(["squashfuse", str(image), str(point)])
+        table.pair("peer squashfuse: dd bs=1M", "", native, f"dd if={point}/a.bin of=/dev/null bs=1M")
+        run(["umount", str(point)])
+    else:
+        table.missing("peer squashfuse: dd bs=1M", "squashfuse and squashfs-tools are not installed")
+    if shutil.which("ratarmount"):
+        image, point = scratch / "peer.tar", scratch / "mnt-ratar"
+        point.mkdir()
+        run(["tar", "-C", str(source), "-cf", str(image), "a.bin"])
+        run(["ratarmount", str(image), str(point)])
+        table.pair("peer ratarmount: dd bs=1M", "", native, f"dd if={point}/a.bin of=/dev/null bs=1M")
+        run(["umount", str(point)])
+    else:
+        table.missing("peer ratarmount: dd bs=1M", "ratarmount is not installed")
+    example = shutil.which("passthrough_hp") or shutil.which("passthrough_ll")
+    if example:
+        point = scratch / "mnt-example"
+        point.mkdir()
+        run([example, "-o", f"source={source}", str(point)])
+        table.pair("peer libfuse passthrough_ll: dd bs=1M", "", native, f"dd if={point}/a.bin of=/dev/null bs=1M")
+        run(["umount", str(point)])
+    else:
+        table.missing("peer libfuse passthrough_ll: dd bs=1M", "libfuse's examples are not installed (Debian ships none)")
+
+
+def versions():
+    tools = {"ckptfs": [CKPTFS, "--version"], "xxhsum": ["xxhsum", "--version"], "fusermount3": ["fusermount3", "--version"],
+             "mpirun": ["mpirun", "--version"]}
+    found = {"kernel": platform.release(), "cpus": os.cpu_count()}
+    for name, command in tools.items():
+        with contextlib.suppress(OSError):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            found[name] = done.stdout.decode(errors="replace").splitlines()[0] if done.stdout else ""
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each pair (5)")
+    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of a whole-file shard (1024)")
+    parser.add_argument("--shards", type=int, default=100_000, help="shards of the checkpoint that is listed (100000)")
+    parser.add_argument("--many", type=int, default=1_000_000, help="shards of the checkpoint that is mounted (1000000; 0: not)")
+    parser.add_argument("--only", metavar="WORD", help="only rows whose name holds WORD")
+    parser.add_argument("--json", type=pathlib.Path, default=BUILD / "bench.json", help="where every sample goes")
+    args = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench: run it as root: it drops the page cache and mounts with passthrough")
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=BUILD))
+    scratch.chmod(0o755)
+    table = Table(args.rounds, args.only)
+    try:
+        store = set_up(scratch, args)
+        as_root(table, scratch, store)
+        as_user(table, scratch, store)
+        verifying(table, store)
+        peers(table, scratch, store)
+        if args.many:
+            many_shards(table, scratch, args.many)
+    finally:
+        for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+            if str(scratch) in line:
+                subprocess.run(["umount", "-l", line.split()[1]])
+        shutil.rmtree(scratch, ignore_errors=True)
+    args.json.write_text(json.dumps({"versions": versions(), "argv": sys.argv, "rows": table.rows}, indent=1) + "\n")
+    print(f"every sample: {args.json}")
+
+
+if __name__ == "__main__":
+    main()

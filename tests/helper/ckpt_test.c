@@ -1,0 +1,92 @@
+/*
+ * ckpt_test.c - the tests' helper: exact errno, offsets, concurrent readers,
+ * mappings and leases, which a shell cannot do. It knows nothing of stores.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "ckpt_test.h"
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	int min_args;
+	int max_args;
+	const char *usage;
+};
+
+static const struct command commands[] = {
+	{ "errno", test_errno, 2, 4, "CALL PATH [ARG [ARG]]   the errno of one call, or OK" },
+	{ "lease", test_lease, 1, 1, "FILE   OK when a read lease is given, else the errno" },
+	{ "control", test_control, 3, 4,
+	  "MNT OP NAME [VERSION]   send the control ioctl; prints its answer" },
+	{ "compare", test_compare, 2, 5,
+	  "FILE OTHER [READS [THREADS [SEED]]]   random preads of both are equal" },
+	{ "map-compare", test_map_compare, 2, 2, "FILE OTHER   the same through mappings" },
+	{ "map-sum", test_map_sum, 1, 1, "FILE   map the file, add up its 64-bit words" },
+	{ "read-random", test_read_random, 2, 3,
+	  "FILE COUNT [SEED]   4 KiB preads at random aligned offsets" },
+	{ "pread", test_pread, 3, 3,
+	  "FILE OFFSET LEN   one pread to stdout; the errno on failure" },
+	{ "hold", test_hold, 2, 2,
+	  "read|write|map FILE   keep it open (map: mapped for writing, descriptor closed) until stdin ends" },
+	{ "flip", test_flip, 2, 3,
+	  "FILE OFFSET [BIT]   flip one bit in place, put the mtime back" },
+	{ "random", test_random_bytes, 2, 2, "SEED COUNT   so many bytes, the same at each call" },
+	{ "seekdir", test_seekdir, 1, 1,
+	  "DIR   every position of a listing leads to the entry it was taken before" },
+};
+
+static int usage(void)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		(void)fprintf(stderr, "ckpt-test %s %s\n", commands[i].name, commands[i].usage);
+	return 2;
+}
+
+uint64_t test_number(const char *text)
+{
+	uint64_t value;
+
+	if (num_parse_size(text, &value) < 0) {
+		(void)fprintf(stderr, "ckpt-test: '%s' is no number\n", text);
+		exit(2);
+	}
+	return value;
+}
+
+int test_failed(int code, const char *what, const char *object)
+{
+	if (code)
+		(void)fprintf(stderr, "ckpt-test: %s: '%s': %s\n", what, object,
+			      ckpt_err_name(code));
+	else
+		(void)fprintf(stderr, "ckpt-test: %s: '%s'\n", what, object);
+	return 1;
+}
+
+uint64_t test_random(uint64_t *state)
+{
+	uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc >= 2 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		const struct command *command = &commands[i];
+
+		if (strcmp(argv[1], command->name) != 0)
+			continue;
+		if (argc - 2 < command->min_args || argc - 2 > command->max_args)
+			break;
+		return command->run(argc - 1, argv + 1);
+	}
+	return usage();
+}

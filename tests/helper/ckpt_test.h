@@ -1,0 +1,35 @@
+/*
+ * ckpt_test.h - what the files of ckpt-test share: the commands that bats
+ * cannot spell, each `int NAME(int argc, char **argv)` with argv[0] the
+ * command's own name. They return the exit status: 0, 1 not as it should be
+ * (said on stderr), 2 misuse.
+ */
+#ifndef CKPT_TEST_H
+#define CKPT_TEST_H
+
+#include <stdint.h>
+
+/* test_errno.c */
+int test_errno(int argc, char **argv);
+int test_lease(int argc, char **argv);
+int test_control(int argc, char **argv);
+/* test_read.c */
+int test_compare(int argc, char **argv);
+int test_map_compare(int argc, char **argv);
+int test_map_sum(int argc, char **argv);
+int test_read_random(int argc, char **argv);
+int test_pread(int argc, char **argv);
+/* test_hold.c */
+int test_hold(int argc, char **argv);
+int test_flip(int argc, char **argv);
+int test_random_bytes(int argc, char **argv);
+int test_seekdir(int argc, char **argv);
+
+/** test_number - decimal, or a size such as 64KiB; misuse ends the program with status 2. */
+uint64_t test_number(const char *text);
+/** test_failed - say what failed (with the text of @code, a positive errno, unless 0); returns 1. */
+int test_failed(int code, const char *what, const char *object);
+/** test_random - the next number of a reproducible sequence (splitmix64). */
+uint64_t test_random(uint64_t *state);
+
+#endif
