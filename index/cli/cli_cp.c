@@ -131,28 +131,34 @@ static int out_of_memory(struct ckpt_err *err)
 	return -ENOMEM;
 }
 
-/* Takes @dest apart: DEST/NAME where it is a folder, else DEST itself. */
+/* The folder that @dest lies in, and its last component; a dest of "x" lies in ".". */
+static void split_path(const char *dest, struct target *out)
+{
+	size_t len = strlen(dest);
+	size_t dir_len;
+
+	while (len > 1 && dest[len - 1] == '/')
+		len--;
+	dir_len = len;
+	while (dir_len > 0 && dest[dir_len - 1] != '/')
+		dir_len--;
+	out->name = strndup(dest + dir_len, len - dir_len);
+	while (dir_len > 1 && dest[dir_len - 1] == '/')
+		dir_len--;
+	out->dir = dir_len > 0 ? strndup(dest, dir_len) : strdup(".");
+}
+
+/* DEST/NAME where @dest is a folder, else @dest itself. */
 static int split_dest(const char *dest, const char *source_name, struct target *out,
 		      struct ckpt_err *err)
 {
-	CKPT_FREE char *path = strdup(dest);
 	struct stat st;
-	char *slash;
-	size_t len = strlen(dest);
 
-	if (!path)
-		return out_of_memory(err);
 	if (stat(dest, &st) == 0 && S_ISDIR(st.st_mode)) {
 		out->dir = strdup(dest);
 		out->name = strdup(source_name);
 	} else {
-		while (len > 1 && path[len - 1] == '/')
-			path[--len] = '\0';
-		slash = strrchr(path, '/');
-		out->name = strdup(slash ? slash + 1 : path);
-		if (slash)
-			slash[slash == path] = '\0';
-		out->dir = strdup(slash ? path : ".");
+		split_path(dest, out);
 	}
 	if (!out->dir || !out->name)
 		return out_of_memory(err);

@@ -63,6 +63,19 @@ static int run_command(struct cli *cli, int argc, char **argv)
 	return unknown_command(argv[0]);
 }
 
+static void unknown_option(const char *typed, const struct option *longs)
+{
+	for (; longs->name; longs++) {
+		const char *word = typed + strspn(typed, "-");
+
+		if (suggest_near(word, suggest_distance(word, longs->name))) {
+			cli_error("unknown option '%s'; did you mean '--%s'?", typed, longs->name);
+			return;
+		}
+	}
+	cli_error("unknown option '%s'; see 'ckptfs --help'", typed);
+}
+
 /* What stands before the command; true: the run is over with *@out_exit. */
 static bool global_options(struct cli *cli, int argc, char **argv, int *out_exit)
 {
@@ -93,8 +106,7 @@ static bool global_options(struct cli *cli, int argc, char **argv, int *out_exit
 			cli_error("option '-C' needs a folder: -C DIR");
 			return true;
 		default:
-			cli_error("unknown option '%s'; see 'ckptfs --help'",
-				  argv[optind > 1 ? optind - 1 : 1]);
+			unknown_option(argv[optind > 1 ? optind - 1 : 1], longs);
 			return true;
 		}
 	}

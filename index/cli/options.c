@@ -35,7 +35,6 @@ static void parser_init(struct parser *parser, const struct option_row *rows)
 	/* The colon: a missing value is told apart from an unknown option. */
 	size_t shorts = (size_t)snprintf(parser->shorts, sizeof(parser->shorts), ":hC:");
 
-	parser->rows = rows;
 	for (size_t i = 0; !row_is_end(&rows[i]); i++) {
 		bool has_value = rows[i].kind != OPTION_FLAG;
 
@@ -235,7 +234,7 @@ static bool take(struct cli *cli, const struct parser *parser, int code, char **
 bool options_parse(struct cli *cli, int argc, char **argv, const struct option_row *rows,
 		   struct option_args *out, int *out_exit)
 {
-	struct parser parser;
+	struct parser parser = { .rows = rows };
 	int code;
 
 	parser_init(&parser, rows);

@@ -193,9 +193,11 @@ void db_conn_close(struct db_conn *conn)
 bool db_conn_moved(const struct db_conn *conn)
 {
 	int moved = 0;
-	int code = sqlite3_file_control(conn->handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
 
-	return code != SQLITE_OK || moved != 0;
+	return conn->handle &&
+	       sqlite3_file_control(conn->handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved) ==
+		       SQLITE_OK &&
+	       moved != 0;
 }
 
 /* Prepare all and read the store's id in one snapshot: from here on a change of the tables shows as a re-prepared statement. */

@@ -161,13 +161,15 @@ static int examine(struct ckpt_db *db, enum db_verdict *out, bool *out_fresh, st
 	code = db_conn_open(db, conn, true);
 	if (code == SQLITE_OK)
 		code = db_schema_judge(conn->handle, db->store_id, out, out_fresh);
-	if (code == SQLITE_OK)
+	/* Moved away between our look and SQLite's: whatever it says is not about what is there now. */
+	if (db_conn_moved(conn))
+		*out = DB_VERDICT_ABSENT;
+	else if (code == SQLITE_OK)
 		rc = judge_read_only(db, out, err);
 	else if (db_errno(conn->handle, code) == -EUCLEAN)
 		*out = DB_VERDICT_BROKEN;
 	else
 		rc = db_fail(db, conn->handle, code, err);
-	/* Moved away between our look and SQLite's? */
 	if (rc == 0 && *out == DB_VERDICT_GOOD && !db_file_remember(db, conn))
 		*out = DB_VERDICT_ABSENT;
 	if (rc < 0 || *out != DB_VERDICT_GOOD)
@@ -186,9 +188,10 @@ static int fill(struct ckpt_db *db, bool *out_broken, bool *out_gone, struct ckp
 
 	if (code == SQLITE_OK)
 		code = db_schema_make(conn->handle, db->store_id);
+	*out_gone = db->path &&
+		    (db_conn_moved(conn) || (code == SQLITE_OK && !db_file_remember(db, conn)));
 	*out_broken = code != SQLITE_OK && db_errno(conn->handle, code) == -EUCLEAN;
-	*out_gone = code == SQLITE_OK && db->path && !db_file_remember(db, conn);
-	if (code != SQLITE_OK && !*out_broken)
+	if (code != SQLITE_OK && !*out_broken && !*out_gone)
 		rc = db_fail(db, conn->handle, code, err);
 	if (code != SQLITE_OK || *out_gone)
 		db_conn_close(conn);

@@ -19,7 +19,7 @@
 #include "store/commit_internal.h"
 
 #define SESSION_WAIT_MS 5000
-#define SESSION_POLL_NS (50 * 1000 * 1000)
+#define SESSION_POLL_NS (50L * 1000 * 1000)
 
 int ckpt_commit_tick(struct ckpt_commit *commit, struct ckpt_err *err)
 {

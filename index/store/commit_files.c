@@ -18,7 +18,7 @@
 #include "store/commit_internal.h"
 
 #define LEASE_WAIT_MS 5000
-#define LEASE_POLL_NS (20 * 1000 * 1000)
+#define LEASE_POLL_NS (20L * 1000 * 1000)
 #define PACK_PREFIX "pack-"
 
 /* --- what is known ---------------------------------------------------------------- */
@@ -53,8 +53,8 @@ static int order_known(struct ckpt_commit *commit, struct ckpt_err *err)
 	const struct ckpt_commit_options *options = commit->options;
 	size_t count = options->known_count;
 
-	commit->known = array_alloc(num_max(count, 1), sizeof(*commit->known));
-	commit->packed = array_alloc(num_max(count, 1), sizeof(*commit->packed));
+	commit->known = array_alloc(num_max(count, 1), sizeof(void *));
+	commit->packed = array_alloc(num_max(count, 1), sizeof(void *));
 	if (!commit->known || !commit->packed)
 		return ckpt_err_sys(err, -ENOMEM, "cannot commit '%s'", commit->name);
 	for (size_t i = 0; i < count; i++) {
@@ -62,8 +62,8 @@ static int order_known(struct ckpt_commit *commit, struct ckpt_err *err)
 		if (options->known[i].shard.pack)
 			commit->packed[commit->packed_count++] = &options->known[i];
 	}
-	qsort(commit->known, count, sizeof(*commit->known), by_path);
-	qsort(commit->packed, commit->packed_count, sizeof(*commit->packed), by_place);
+	qsort(commit->known, count, sizeof(void *), by_path);
+	qsort(commit->packed, commit->packed_count, sizeof(void *), by_place);
 	for (size_t i = 1; i < count; i++) {
 		if (by_path(&commit->known[i - 1], &commit->known[i]) == 0)
 			return ckpt_err_set(
@@ -229,7 +229,7 @@ int ckpt_commit_collect(struct ckpt_commit *commit, struct ckpt_err *err)
 
 /* --- opening and leasing ----------------------------------------------------------------- */
 
-static int busy(const struct ckpt_commit *commit, const char *path, struct ckpt_err *err)
+int ckpt_commit_busy(const struct ckpt_commit *commit, const char *path, struct ckpt_err *err)
 {
 	return ckpt_err_set(
 		err, -EBUSY,
@@ -286,7 +286,7 @@ static int freeze(struct ckpt_commit *commit, struct ckpt_commit_file *file, uin
 
 	while ((rc = try_freeze(commit, file, &file->stamp)) == -EAGAIN) {
 		if (ckpt_clock_mono_ms() >= deadline_ms)
-			return busy(commit, file->path, err);
+			return ckpt_commit_busy(commit, file->path, err);
 		rc = ckpt_commit_tick(commit, err);
 		if (rc < 0)
 			return rc;
@@ -349,7 +349,7 @@ static int recheck_closed(struct ckpt_commit *commit, struct ckpt_commit_file *f
 	int rc = try_freeze(commit, file, &now);
 
 	if (rc == -EAGAIN)
-		return busy(commit, file->path, err);
+		return ckpt_commit_busy(commit, file->path, err);
 	if (rc == -ENOENT || rc == -ESTALE || (rc == 0 && !ckpt_stamp_equal(&now, &file->stamp)))
 		rc = changed(commit, file->path, err);
 	else if (rc < 0)
@@ -376,7 +376,7 @@ static int recheck_open(struct ckpt_commit *commit, const struct ckpt_commit_fil
 		return changed(commit, file->path, err);
 	/* A lease asked for back: somebody is in open(2) for writing, and goes on when we close. */
 	if (file->leased && !ckpt_lease_held(file->fd))
-		return busy(commit, file->path, err);
+		return ckpt_commit_busy(commit, file->path, err);
 	return 0;
 }
 

@@ -160,6 +160,8 @@ int ckpt_commit_open_slice(struct ckpt_commit *commit, size_t start, size_t *out
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_commit_close_slice - let go of descriptors and leases. */
 void ckpt_commit_close_slice(struct ckpt_commit *commit, size_t start, size_t end);
+/** ckpt_commit_busy - file that @path is open for writing; returns -EBUSY. */
+int ckpt_commit_busy(const struct ckpt_commit *commit, const char *path, struct ckpt_err *err);
 /** ckpt_commit_known_fits - the writer's sums are those of the file as it is now. */
 bool ckpt_commit_known_fits(const struct ckpt_commit_file *file);
 /** ckpt_commit_recheck - nothing has changed and nobody writes. -ESTALE, -EBUSY. */

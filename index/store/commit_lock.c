@@ -21,7 +21,7 @@
 #define LOCK_NAME "commit.lock"
 /* The flock is held for a few system calls: who waits longer waits for a stopped process. */
 #define GUARD_WAIT_MS 5000
-#define GUARD_POLL_NS (5 * 1000 * 1000)
+#define GUARD_POLL_NS (5L * 1000 * 1000)
 /* Takers that meet each other's leavings go round this often at most. */
 #define TAKE_TRIES_MAX 8
 

@@ -239,6 +239,7 @@ static int add_file_shard(struct ckpt_manifest *manifest, struct ckpt_commit_fil
 				    .path = strdup(file->path) };
 	int rc = shard.path ? 0 : -ENOMEM;
 
+	assert(known || file->sums.block_bytes > 0);
 	if (rc == 0 && file->sums.block_bytes == 0) {
 		rc = copy_sums(&shard, &known->shard);
 	} else if (rc == 0) {
@@ -294,9 +295,9 @@ static int add_entries(struct ckpt_commit *commit, struct ckpt_err *err)
 
 		if (!file->packed)
 			rc = add_file_shard(&commit->manifest, file);
-		for (size_t k = 0; rc == 0 && k < file->packed_count; k++)
-			rc = add_packed_shard(&commit->manifest, &file->packed[k]->shard);
 	}
+	for (size_t i = 0; rc == 0 && i < commit->packed_count; i++)
+		rc = add_packed_shard(&commit->manifest, &commit->packed[i]->shard);
 	for (size_t i = 0; rc == 0 && i < commit->tree.symlinks.count; i++)
 		rc = add_symlink(&commit->manifest, &commit->tree.symlinks.items[i]);
 	return rc < 0 ? no_memory(commit, err) : 0;

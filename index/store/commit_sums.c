@@ -52,10 +52,14 @@ static void fail(struct run *run, int rc, const struct ckpt_err *err)
 
 static int advance(void *ctx, uint64_t bytes)
 {
-	struct run *run = ctx;
+	const struct job *job = ctx;
+	struct run *run = job->run;
 
 	if (atomic_load(&run->stop))
 		return -ECANCELED;
+	/* Somebody waits in open(2) to write this very file: better to say so now than when all is read. */
+	if (job->file->leased && !ckpt_lease_held(job->file->fd))
+		return -EBUSY;
 	atomic_fetch_add(&run->commit->bytes_done, bytes);
 	return ckpt_commit_tick(run->commit, NULL);
 }
@@ -71,7 +75,7 @@ static int check_pack(const struct ckpt_commit *commit, const struct ckpt_commit
 		      struct ckpt_err *err)
 {
 	CKPT_FREE const struct ckpt_shard **shards =
-		array_alloc(file->packed_count, sizeof(*shards));
+		array_alloc(file->packed_count, sizeof(void *));
 	const struct ckpt_shard *last = &file->packed[file->packed_count - 1]->shard;
 	struct ckpt_pack_dirt dirt = { .start_bytes = 0 };
 	uint64_t end;
@@ -101,16 +105,19 @@ static int check_pack(const struct ckpt_commit *commit, const struct ckpt_commit
 	return 0;
 }
 
-static int sum_file(struct run *run, struct ckpt_commit_file *file, struct ckpt_err *err)
+static int sum_file(struct job *job, struct ckpt_err *err)
 {
-	const struct ckpt_commit *commit = run->commit;
+	const struct ckpt_commit *commit = job->run->commit;
+	struct ckpt_commit_file *file = job->file;
 	int rc;
 
 	if (file->packed)
 		return check_pack(commit, file, err);
 	if (ckpt_commit_known_fits(file))
 		return 0;
-	rc = ckpt_sums_file(file->fd, file->stamp.size_bytes, &file->sums, advance, run);
+	rc = ckpt_sums_file(file->fd, file->stamp.size_bytes, &file->sums, advance, job);
+	if (rc == -EBUSY)
+		return ckpt_commit_busy(commit, file->path, err);
 	if (rc == -ECANCELED)
 		return ckpt_err_set(err, rc, "the commit of '%s' was cancelled; it stays open",
 				    commit->name);
@@ -122,14 +129,14 @@ static int sum_file(struct run *run, struct ckpt_commit_file *file, struct ckpt_
 
 static void sum_job(void *arg)
 {
-	const struct job *job = arg;
+	struct job *job = arg;
 	struct run *run = job->run;
 	struct ckpt_err err = CKPT_ERR_INIT;
 	int rc;
 
 	if (atomic_load(&run->stop))
 		return;
-	rc = sum_file(run, job->file, &err);
+	rc = sum_file(job, &err);
 	if (rc == 0 && run->sync_each) {
 		rc = ckpt_io_fdatasync(job->file->fd);
 		if (rc < 0)

@@ -17,7 +17,7 @@
 /* Enough for any checkpoint of files worth having; the kernel keeps some KiB for each. */
 #define SLICE_MAX 65536
 /* Descriptors left to the rest of the process, where there are that many. */
-#define RESERVE 192
+#define RESERVE UINT64_C(192)
 
 size_t ckpt_lease_slice_max(void)
 {

@@ -155,8 +155,8 @@ int ckpt_open_still_there(struct ckpt_store *store, const char *name, int dirfd)
 {
 	CKPT_CLOSE int fd =
 		ckpt_io_open_beneath(ckpt_store_fd(store), name, O_PATH | O_DIRECTORY, 0);
-	struct stat by_name;
-	struct stat by_fd;
+	struct stat by_name = { .st_ino = 0 };
+	struct stat by_fd = { .st_ino = 0 };
 	int rc = fd < 0 ? fd : ckpt_io_fstat(fd, &by_name);
 
 	if (rc == 0)

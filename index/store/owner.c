@@ -77,8 +77,8 @@ static int process_start(int64_t pid, uint64_t *out_start, bool *out_runs)
 int ckpt_owner_self(struct ckpt_owner *out, struct ckpt_err *err)
 {
 	struct ckpt_owner self = { .pid = getpid() };
-	struct stat st;
-	bool runs;
+	struct stat st = { .st_ino = 0 };
+	bool runs = false;
 	int rc = gethostname(self.host, sizeof(self.host)) < 0 ? -errno : 0;
 
 	if (rc < 0)
@@ -145,9 +145,9 @@ int ckpt_owner_parse(const char *text, size_t len_bytes, struct ckpt_owner *out)
 
 bool ckpt_owner_alive(const struct ckpt_owner *owner)
 {
-	struct ckpt_owner self;
-	uint64_t start;
-	bool runs;
+	struct ckpt_owner self = { .pid = 0 };
+	uint64_t start = 0;
+	bool runs = false;
 	int rc;
 
 	if (ckpt_owner_self(&self, NULL) < 0 || strcmp(owner->host, self.host) != 0)

@@ -99,24 +99,23 @@ static int check_name(struct scan *scan, const char *name, int depth)
 	return 1;
 }
 
-/* Append an entry that owns a copy of the path; *@out is it. */
-static int add(const struct scan *scan, struct ckpt_tree_list *list, const struct stat *st,
-	       struct ckpt_tree_entry **out)
+/* Append an entry that owns a copy of the path; NULL when memory is out. */
+static struct ckpt_tree_entry *add(struct scan *scan, struct ckpt_tree_list *list,
+				   const struct stat *st)
 {
 	struct ckpt_tree_entry *entry;
 	char *path;
 
 	if (array_grow(&list->items, &list->cap, list->count, sizeof(*list->items)) < 0)
-		return failed(scan, -ENOMEM);
+		return NULL;
 	path = strdup(scan->path.data);
 	if (!path)
-		return failed(scan, -ENOMEM);
+		return NULL;
 	entry = &list->items[list->count++];
 	*entry = (struct ckpt_tree_entry){ .path = path,
 					   .mode = st->st_mode & 07777,
 					   .stamp = ckpt_stamp_of(st) };
-	*out = entry;
-	return 0;
+	return entry;
 }
 
 static int add_symlink(struct scan *scan, int dirfd, const char *name, const struct stat *st)
@@ -124,7 +123,6 @@ static int add_symlink(struct scan *scan, int dirfd, const char *name, const str
 	char target[TARGET_MAX + 1];
 	ssize_t len_bytes = readlinkat(dirfd, name, target, sizeof(target));
 	struct ckpt_tree_entry *entry;
-	int rc;
 
 	if (len_bytes < 0)
 		return failed(scan, -errno);
@@ -133,35 +131,30 @@ static int add_symlink(struct scan *scan, int dirfd, const char *name, const str
 		return refuse(
 			scan, -EILSEQ,
 			"the target of this symbolic link is not UTF-8, holds control characters or is too long; remove it");
-	rc = add(scan, &scan->tree->symlinks, st, &entry);
-	if (rc < 0)
-		return rc;
-	entry->target = strndup(target, (size_t)len_bytes);
-	return entry->target ? 0 : failed(scan, -ENOMEM);
+	entry = add(scan, &scan->tree->symlinks, st);
+	if (entry)
+		entry->target = strndup(target, (size_t)len_bytes);
+	return entry && entry->target ? 0 : failed(scan, -ENOMEM);
 }
 
 static int scan_dir(struct scan *scan, int fd, int depth);
 
 static int add_dir(struct scan *scan, int dirfd, const char *name, const struct stat *st, int depth)
 {
-	struct ckpt_tree_entry *entry;
 	int fd;
-	int rc;
 
 	if ((uint64_t)st->st_dev != scan->dev)
 		return refuse(
 			scan, -EXDEV,
 			"another file system is mounted there; unmount it or copy its files in");
-	rc = add(scan, &scan->tree->dirs, st, &entry);
-	if (rc < 0)
-		return rc;
+	if (!add(scan, &scan->tree->dirs, st))
+		return failed(scan, -ENOMEM);
 	fd = ckpt_io_openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	return fd < 0 ? failed(scan, fd) : scan_dir(scan, fd, depth + 1);
 }
 
 static int scan_entry(struct scan *scan, int dirfd, const char *name, int depth)
 {
-	struct ckpt_tree_entry *entry;
 	struct stat st;
 	int rc = check_name(scan, name, depth);
 
@@ -179,7 +172,7 @@ static int scan_entry(struct scan *scan, int dirfd, const char *name, int depth)
 	/* A single file can be mounted over, too. */
 	if ((uint64_t)st.st_dev != scan->dev)
 		return refuse(scan, -EXDEV, "another file is mounted over it; unmount that");
-	return add(scan, &scan->tree->files, &st, &entry);
+	return add(scan, &scan->tree->files, &st) ? 0 : failed(scan, -ENOMEM);
 }
 
 /* Everything in the folder @fd, which is closed here; scan->path names it. */
@@ -263,7 +256,7 @@ int ckpt_tree_scan(int dirfd, const char *label, struct ckpt_tree *out, struct c
 
 int ckpt_tree_check_inside(int dirfd, const char *label, bool *out_empty, struct ckpt_err *err)
 {
-	struct ckpt_tree tree;
+	struct ckpt_tree tree = { .dirs = { .count = 0 } };
 	struct scan scan = { .label = label, .tree = &tree, .lenient = true, .err = err };
 	int rc = scan_top(dirfd, &scan);
 
@@ -348,11 +341,12 @@ int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, st
 		ckpt_tree_release(&tree);
 		return ckpt_err_sys(err, -ENOMEM, "cannot look into '%s'", label);
 	}
-	for (size_t i = 0; i < count; i++)
-		files[i] = (struct ckpt_scan_file){
-			.path = ckpt_steal_ptr(&tree.files.items[i].path),
-			.size_bytes = tree.files.items[i].stamp.size_bytes,
-		};
+	for (size_t i = 0; i < count; i++) {
+		struct ckpt_tree_entry *entry = &tree.files.items[i];
+
+		files[i].path = ckpt_steal_ptr(&entry->path);
+		files[i].size_bytes = entry->stamp.size_bytes;
+	}
 	ckpt_tree_release(&tree);
 	*out = (struct ckpt_scan_list){ .files = files, .file_count = count, .file_cap = count };
 	return 0;

@@ -381,7 +381,7 @@ static int check_packs(struct verify *v, struct ckpt_err *err)
 {
 	const struct ckpt_manifest *manifest = &v->manifest;
 	CKPT_FREE const struct ckpt_shard **packed =
-		array_alloc(num_max(manifest->shard_count, 1), sizeof(*packed));
+		array_alloc(num_max(manifest->shard_count, 1), sizeof(void *));
 	size_t count = 0;
 	size_t pack_idx = 0;
 	int rc = packed ? 0 : -ENOMEM;
@@ -391,7 +391,7 @@ static int check_packs(struct verify *v, struct ckpt_err *err)
 			packed[count++] = &manifest->shards[i];
 	}
 	if (rc == 0 && count > 0)
-		qsort(packed, count, sizeof(*packed), by_place);
+		qsort(packed, count, sizeof(void *), by_place);
 	for (size_t start = 0, end; rc == 0 && start < count; start = end, pack_idx++) {
 		for (end = start;
 		     end < count && strcmp(packed[end]->pack, packed[start]->pack) == 0;)
