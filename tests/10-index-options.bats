@@ -78,23 +78,3 @@ commands='init commit ls show cat abort cp verify reindex latest mount umount'
   assert_eq "$stderr" ''
   [[ "$stdout" != *$'\r'* ]]
 }
-
-@test "a commit that is interrupted dies of the signal and leaves the checkpoint open" {
-  local pid rc=0
-  new_store
-  make_files "$store/step-1"
-  # It waits up to 5 s for the writer: long enough to be interrupted.
-  hold write "$store/step-1/big.bin"
-  # A background job of a shell ignores SIGINT; env gives it back.
-  env --default-signal=INT ckptfs commit "$store/step-1" >"$tmp/out" 2>&1 3>&- &
-  pid=$!
-  eventually 5 test -e "$store/step-1/.ckptfs/commit.lock"
-  kill -INT "$pid"
-  wait "$pid" || rc=$?
-  cat "$tmp/out"
-  assert_eq "$rc" 130 "exit status"
-  let_go
-  [ ! -e "$store/step-1/.ckptfs/commit.lock" ]
-  [ ! -e "$store/step-1/.ckptfs/manifest.jsonl" ]
-  ok ckptfs commit "$store/step-1"
-}

@@ -74,6 +74,8 @@ setup() {
 
 @test "an index of garbage is set aside and rebuilt" {
   ckptfs ls "$store" >"$tmp/before"
+  # A -wal would hide what the file itself holds.
+  rm -f "$store"/.ckptfs/index.db*
   random_bytes 1 20000 >"$store/.ckptfs/index.db"
   ok ckptfs ls "$store"
   same "$tmp/before" "$tmp/.stdout"
@@ -103,7 +105,7 @@ setup() {
   python3 -c "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('create table precious(x)'); c.execute('insert into precious values(42)'); c.execute('pragma application_id=7'); c.commit()" "$store/.ckptfs/index.db"
   ok ckptfs ls "$store"
   same "$tmp/before" "$tmp/.stdout"
-  strings -a "$store"/.ckptfs/index.db* 2>/dev/null | grep -q precious || grep -qa precious "$store"/.ckptfs/index.db*
+  grep -qa precious "$store"/.ckptfs/index.db*
 }
 
 @test "an index that is a symbolic link is not followed" {

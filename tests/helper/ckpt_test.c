@@ -32,7 +32,7 @@ static const struct command commands[] = {
 	{ "pread", test_pread, 3, 3,
 	  "FILE OFFSET LEN   one pread to stdout; the errno on failure" },
 	{ "hold", test_hold, 2, 2,
-	  "read|write|map FILE   keep it open (map: mapped for writing, descriptor closed) until stdin ends" },
+	  "read|write|map FILE   keep it open (map: mapped for writing, descriptor closed) until killed" },
 	{ "flip", test_flip, 2, 3,
 	  "FILE OFFSET [BIT]   flip one bit in place, put the mtime back" },
 	{ "random", test_random_bytes, 2, 2, "SEED COUNT   so many bytes, the same at each call" },

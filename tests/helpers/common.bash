@@ -49,6 +49,11 @@ fails() {
   [ -n "$output" ] || fail "exit $expected without a word"
 }
 
+# xxh64_of: XXH3-64 of stdin, however this xxhsum words it.
+xxh64_of() {
+  xxhsum -H3 - | grep -oE '[0-9a-f]{16}'
+}
+
 # not CMD…: it must fail. (A bare `! CMD` never fails a test.)
 not() {
   ! "$@"
@@ -189,7 +194,16 @@ snapshot() {
   )
 }
 
-# state_of PATH: what ls says of a checkpoint ("" where it says nothing).
+# refuses_commit PATH TEXT…: the commit says no in these words, and nothing has changed.
+refuses_commit() {
+  snapshot "$store" >"$tmp/before"
+  fails 1 ckptfs commit "$1" || return 1
+  says "${@:2}" || return 1
+  snapshot "$store" >"$tmp/after"
+  same "$tmp/before" "$tmp/after"
+}
+
+# state_of NAME: what ls says of a checkpoint ("" where it says nothing).
 state_of() {
   ckptfs ls "$store" 3>&- | awk -v name="$1" '$1 == name { print $2 }'
 }

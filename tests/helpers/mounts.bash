@@ -109,17 +109,15 @@ teardown() {
 
 # hold read|write|map FILE: another process that keeps it so; sets $holder. `let_go` ends it.
 hold() {
-  mkfifo "$tmp/.hold"
-  ckpt-test hold "$1" "$2" <"$tmp/.hold" >"$tmp/.held" 2>&1 3>&- 4>&- &
+  : >"$tmp/.held"
+  ckpt-test hold "$1" "$2" </dev/null >"$tmp/.held" 2>&1 3>&- 4>&- &
   holder=$!
   echo "$holder" >>"$tmp/.holders"
-  exec 9>"$tmp/.hold"
-  rm "$tmp/.hold"
   eventually 10 grep -q ready "$tmp/.held"
 }
 
 let_go() {
-  exec 9>&-
+  kill "$holder"
   wait "$holder" || true
 }
 
@@ -127,7 +125,8 @@ drop_holders() {
   local pid
   [ -e "$tmp/.holders" ] || return 0
   while read -r pid; do
-    kill "$pid" 2>/dev/null || true
+    # The number may be another process's by now.
+    ! grep -qsa "^ckpt-test" "/proc/$pid/cmdline" || kill "$pid" || true
   done <"$tmp/.holders"
   rm -f "$tmp/.holders"
 }
