@@ -26,7 +26,7 @@ static const char *const call_names[IO_CALL_COUNT] = {
 	[IO_FSYNC] = "fsync",	      [IO_FDATASYNC] = "fdatasync", [IO_SYNCFS] = "syncfs",
 	[IO_RENAMEAT] = "renameat",   [IO_MKDIRAT] = "mkdirat",	    [IO_UNLINKAT] = "unlinkat",
 	[IO_SYMLINKAT] = "symlinkat", [IO_FTRUNCATE] = "ftruncate", [IO_FALLOCATE] = "fallocate",
-	[IO_READDIR] = "readdir",     [IO_FSTATFS] = "fstatfs",
+	[IO_READDIR] = "readdir",     [IO_FSTATFS] = "fstatfs",	    [IO_STATX] = "statx",
 };
 
 /* Set once, before main; only `made` changes after. */

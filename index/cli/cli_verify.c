@@ -21,7 +21,8 @@ struct verify {
 	/* Findings of the checkpoint at hand. */
 	char **lines;
 	size_t line_count, line_cap;
-	bool failed; /* out of memory */
+	bool failed;  /* out of memory */
+	bool skipped; /* some below a store or group could not be checked; each was said */
 };
 
 /* Under a lock of the caller. */
@@ -109,7 +110,26 @@ static int verify_checkpoint(struct verify *verify, const char *path, struct ckp
 	return rc;
 }
 
-/* All committed ones of a store or group. One that was removed meanwhile is no damage. */
+/* One of many: what keeps it from being checked is said, and does not keep the others from it. */
+static int verify_one_below(struct verify *verify, const struct ckpt_store *store, const char *name,
+			    struct ckpt_err *err)
+{
+	CKPT_CLOSE int fd = -1;
+	int rc = ckpt_store_open_checkpoint(store, name, &fd, err);
+
+	if (rc == 0)
+		rc = verify_folder(verify, fd, name, err);
+	/* One that was removed meanwhile is no damage. */
+	if (rc == 0 || rc == -ENOENT)
+		return 0;
+	if (rc == -ECANCELED || rc == -ENOMEM)
+		return rc;
+	verify->skipped = true;
+	(void)cli_report(err);
+	return 0;
+}
+
+/* All committed ones of a store or group. */
 static int verify_below(struct verify *verify, const struct ckpt_place *place, struct ckpt_err *err)
 {
 	struct found_list list;
@@ -119,16 +139,9 @@ static int verify_below(struct verify *verify, const struct ckpt_place *place, s
 	if (rc == 0)
 		rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);
 	for (size_t i = 0; rc == 0 && i < list.count; i++) {
-		CKPT_CLOSE int fd = -1;
-
 		/* An unusable manifest is a finding too; folders that cannot be read are in no state. */
-		if (list.items[i].state != CKPT_STATE_COMMITTED && !list.items[i].problem)
-			continue;
-		rc = ckpt_store_open_checkpoint(store, list.items[i].name, &fd, err);
-		if (rc == 0)
-			rc = verify_folder(verify, fd, list.items[i].name, err);
-		if (rc == -ENOENT)
-			rc = 0;
+		if (list.items[i].state == CKPT_STATE_COMMITTED || list.items[i].problem)
+			rc = verify_one_below(verify, store, list.items[i].name, err);
 	}
 	ckpt_store_free(store);
 	found_release(&list);
@@ -168,6 +181,8 @@ static int run(struct cli *cli, int argc, char **argv)
 			code = cli_report(&err);
 	}
 	free(verify.lines);
+	if (verify.skipped)
+		code = CLI_FAILED;
 	if (verify.finding_count > 0) {
 		cli_error("%" PRIu64 " %s in %" PRIu64 " of %" PRIu64
 			  " %s; restore what is named above from another copy",

@@ -30,6 +30,8 @@ static const char *const stats_key = "\nckptfs_daemon_pid ";
 #define CMDLINE_MAX 16384
 #define STATS_MAX CKPT_MIB
 #define POLL_NS 5000000
+/* Long enough for an init that reaps, so that the pid is gone as well when we return. */
+#define REAP_WAIT_MS 200
 
 /* A small file of /proc, which has no size to go by. */
 static bool read_proc(int dirfd, const char *name, struct ckpt_buf *out)
@@ -158,26 +160,41 @@ struct daemon daemon_find(const char *point)
 	return daemon;
 }
 
-static bool has_ended(const struct daemon *daemon)
+enum life {
+	RUNNING,
+	ENDED,
+	GONE
+};
+
+static enum life look(const struct daemon *daemon)
 {
 	uint64_t start_ticks = 0;
 	char state = 'Z';
 
-	/* A zombie has ended: it waits for its parent only. */
-	return !read_stat(daemon->pid, &state, &start_ticks) ||
-	       start_ticks != daemon->start_ticks || state == 'Z' || state == 'X';
+	if (!read_stat(daemon->pid, &state, &start_ticks) || start_ticks != daemon->start_ticks)
+		return GONE;
+	return state == 'Z' || state == 'X' ? ENDED : RUNNING;
 }
 
 bool daemon_wait(const struct daemon *daemon, uint64_t wait_ms)
 {
 	const struct timespec pause = { .tv_nsec = POLL_NS };
-	uint64_t start_ms = ckpt_clock_mono_ms();
+	uint64_t deadline_ms = ckpt_clock_mono_ms() + wait_ms;
+	bool ended = false;
 
-	while (!has_ended(daemon)) {
-		if (ckpt_clock_mono_ms() - start_ms >= wait_ms)
-			return false;
+	for (;;) {
+		enum life life = look(daemon);
+
+		if (life == GONE)
+			return true;
+		/* A zombie has ended: whether its parent ever asks for it is not our matter. */
+		if (life == ENDED && !ended) {
+			ended = true;
+			deadline_ms = ckpt_clock_mono_ms() + REAP_WAIT_MS;
+		}
+		if (ckpt_clock_mono_ms() >= deadline_ms)
+			return ended;
 		/* Woken early: looked again early. */
 		ckpt_ignore(nanosleep(&pause, NULL));
 	}
-	return true;
 }

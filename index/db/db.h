@@ -201,6 +201,9 @@ void ckpt_db_rollback(struct ckpt_db *db);
 /** ckpt_db_put_checkpoint - insert or replace by name, dropping entries of a replaced row. Gives @row->slot: its seq if free, else a free one that depends on the name. Sets what the entries tell to 0. -EINVAL the row breaks a rule of names, ids or stamps. */
 int ckpt_db_put_checkpoint(struct ckpt_db *db, struct ckpt_db_checkpoint *row, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
+/** ckpt_db_move_checkpoint - what was at @old_name is now @row, the same manifest with another name or mtime: slot and entries stay, and @row is read anew. -ENOENT. */
+int ckpt_db_move_checkpoint(struct ckpt_db *db, const char *old_name,
+			    struct ckpt_db_checkpoint *row, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_db_put_entry - @sums, @sum_count: block sums of a shard (else NULL, 0). Folders before what lies in them. -EINVAL it breaks a rule; -EEXIST the line or the name is in already. */
 int ckpt_db_put_entry(struct ckpt_db *db, uint64_t slot, const struct ckpt_db_entry *entry,
 		      const uint64_t *sums, uint64_t sum_count, struct ckpt_err *err)

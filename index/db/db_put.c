@@ -101,6 +101,45 @@ int ckpt_db_put_checkpoint(struct ckpt_db *db, struct ckpt_db_checkpoint *row, s
 	return 0;
 }
 
+static int update_place(struct ckpt_db *db, uint64_t slot, const struct ckpt_db_checkpoint *row,
+			struct ckpt_err *err)
+{
+	struct db_query query;
+	int rc = db_query_write(db, DB_MOVE_CHECKPOINT, &query, err);
+
+	if (rc < 0)
+		return rc;
+	db_bind_slot(&query, slot);
+	db_bind_text(&query, row->name);
+	db_bind_i64(&query, (int64_t)row->manifest_ino); /* as in insert_checkpoint */
+	db_bind_u64(&query, row->manifest_size_bytes);
+	db_bind_i64(&query, row->manifest_mtime_ns);
+	return db_query_run(&query, err);
+}
+
+int ckpt_db_move_checkpoint(struct ckpt_db *db, const char *old_name,
+			    struct ckpt_db_checkpoint *row, struct ckpt_err *err)
+{
+	struct ckpt_db_checkpoint moved = { 0 };
+	int rc = ckpt_db_checkpoint_by_name(db, old_name, &moved, err);
+	uint64_t slot = moved.slot;
+
+	if (rc < 0)
+		return rc;
+	ckpt_db_checkpoint_release(&moved);
+	if (strcmp(old_name, row->name) != 0)
+		rc = ckpt_db_delete_checkpoint(db, row->name, err);
+	if (rc == 0)
+		rc = update_place(db, slot, row, err);
+	if (rc == 0)
+		rc = ckpt_db_checkpoint_by_slot(db, slot, &moved, err);
+	if (rc < 0)
+		return rc;
+	ckpt_db_checkpoint_release(row);
+	*row = moved;
+	return 0;
+}
+
 /* --- entries ------------------------------------------------------------------------------- */
 
 static int insert_entry(struct ckpt_db *db, uint64_t slot, const struct ckpt_db_entry *entry,

@@ -110,6 +110,8 @@ static const char *const statements[DB_STMT_COUNT] = {
 	[DB_SET_XXH128] = "UPDATE entry SET xxh128 = ?2 WHERE key = ?1",
 	[DB_GROW_SUMS_TEXT] = "UPDATE checkpoint SET sums_text_bytes = sums_text_bytes + ?2"
 			      " WHERE slot = ?1 AND entries_indexed",
+	[DB_MOVE_CHECKPOINT] = "UPDATE checkpoint SET name = ?2, manifest_ino = ?3,"
+			       " manifest_size_bytes = ?4, manifest_mtime_ns = ?5 WHERE slot = ?1",
 	[DB_DELETE_CHECKPOINT] = "DELETE FROM checkpoint WHERE slot = ?1",
 	[DB_DELETE_ENTRIES] = "DELETE FROM entry WHERE key " SLOT_KEYS,
 	[DB_DELETE_SUMS] = "DELETE FROM sums WHERE key " SLOT_KEYS,

@@ -391,9 +391,11 @@ static int fill_place(struct site *site, char *name, struct ckpt_place *out, str
 
 static int place_in_site(struct site *site, struct ckpt_place *out, struct ckpt_err *err)
 {
-	struct descent descent = { .site = site, .name = strdup(site->name), .err = err };
+	struct descent descent = { .site = site, .err = err };
 	int rc;
 
+	assert(site->name);
+	descent.name = strdup(site->name);
 	if (!descent.name)
 		return no_memory(err);
 	descent.fd = ckpt_io_openat(AT_FDCWD, site->access, O_PATH | O_DIRECTORY, 0);

@@ -50,39 +50,55 @@ static int refuse_dead(const char *path, struct ckpt_err *err)
 	return -ENOTCONN;
 }
 
+/* Is there a regular file @file in the folder @dir, with no symlink between them? 0; -ENOENT; else system. */
+static int has_file(const char *dir, const char *file)
+{
+	CKPT_CLOSE int dirfd = ckpt_io_openat(AT_FDCWD, dir, O_PATH | O_DIRECTORY, 0);
+	CKPT_CLOSE int fd = -1;
+	struct stat st = { .st_mode = 0 };
+	int rc;
+
+	if (dirfd < 0)
+		return dirfd;
+	fd = ckpt_io_open_beneath(dirfd, file, O_PATH | O_NOFOLLOW, 0);
+	rc = fd < 0 ? fd : ckpt_io_fstat(fd, &st);
+	if (rc < 0)
+		return rc;
+	return S_ISREG(st.st_mode) ? 0 : -ENOENT;
+}
+
+/* The length of the folder's path above; the root's is 1. */
+static size_t parent_len(const char *path, size_t len)
+{
+	do {
+		len--;
+	} while (len > 1 && path[len] != '/');
+	return len;
+}
+
 int ckpt_real_climb(const char *path, size_t len, const char *file, size_t *out_len,
 		    struct ckpt_err *err)
 {
-	struct ckpt_buf probe;
-	int rc = -ENOENT;
+	CKPT_FREE char *dir = strndup(path, len);
+	int rc;
 
 	assert(path[0] == '/');
 	assert(len > 0);
-	ckpt_buf_init(&probe);
+	if (!dir)
+		return ckpt_err_sys(err, -ENOMEM, "cannot look above '%s'", path);
 	for (;;) {
-		struct stat st;
-
-		ckpt_buf_reset(&probe);
-		ckpt_buf_printf(&probe, "%.*s/%s", (int)(len > 1 ? len : 0), path, file);
-		rc = ckpt_buf_check(&probe);
-		if (rc == 0)
-			rc = ckpt_io_fstatat(AT_FDCWD, probe.data, &st, AT_SYMLINK_NOFOLLOW);
-		if ((rc == 0 && S_ISREG(st.st_mode)) || rc == -ENOMEM || is_dead(rc) || len == 1)
+		rc = has_file(dir, file);
+		if (rc == 0 || is_dead(rc) || len == 1)
 			break;
-		do {
-			len--;
-		} while (len > 1 && path[len] != '/');
+		len = parent_len(dir, len);
+		dir[len] = '\0';
 	}
 	if (is_dead(rc))
-		rc = refuse_dead(probe.data, err);
-	else if (rc == -ENOMEM)
-		ckpt_err_sys(err, rc, "cannot look above '%s'", path);
-	else if (rc == 0)
-		*out_len = len;
-	else
-		rc = -ENOENT;
-	ckpt_buf_release(&probe);
-	return rc;
+		return refuse_dead(dir, err);
+	if (rc < 0)
+		return -ENOENT;
+	*out_len = len;
+	return 0;
 }
 
 static const char *shown(const struct ckpt_buf *path)

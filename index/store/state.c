@@ -76,6 +76,15 @@ int ckpt_manifest_stat(int dirfd, const char *name, struct stat *out)
 	return S_ISREG(out->st_mode) ? 0 : -ENOENT;
 }
 
+static int depth_of(const char *name)
+{
+	int depth = 1;
+
+	for (; *name != '\0'; name++)
+		depth += *name == '/';
+	return depth;
+}
+
 /* --- names that say something ------------------------------------------------ */
 
 static bool ends_with(const char *text, const char *suffix)
@@ -275,13 +284,15 @@ static int read_holders(int dirfd, struct marks *marks)
 	return rc == -ENOMEM ? rc : 0;
 }
 
-/* Look at the control folder of @dirfd; release marks->holder also on failure. */
-static int read_marks(int dirfd, struct marks *out)
+/* Look at the control folder of @dirfd, if need be beyond the manifest; release marks->holder also on failure. */
+static int read_marks(int dirfd, bool manifest_decides, struct marks *out)
 {
 	struct stat st;
 	int rc = ckpt_manifest_stat(dirfd, "", &st);
 
 	out->manifest = rc == 0;
+	if (out->manifest && manifest_decides)
+		return 0;
 	if (rc == -ENOENT)
 		rc = 0;
 	if (rc == 0)
@@ -304,7 +315,7 @@ static int has_marks(int dirfd, const char *path, bool *out)
 	if (fd < 0)
 		return is_absence(fd) || fd == -EACCES ? 0 : fd;
 	ckpt_buf_init(&marks.holder);
-	rc = read_marks(fd, &marks);
+	rc = read_marks(fd, true, &marks);
 	ckpt_buf_release(&marks.holder);
 	*out = marks.manifest || marks.aborted || marks.held;
 	return rc;
@@ -362,15 +373,6 @@ static int any_child_has_mark(int dirfd, const struct look *top, bool numbered, 
 		look_release(&look);
 	}
 	return 0;
-}
-
-static int depth_of(const char *name)
-{
-	int depth = 1;
-
-	for (; *name != '\0'; name++)
-		depth += *name == '/';
-	return depth;
 }
 
 /* The rules at the top of this file. */
@@ -451,7 +453,8 @@ int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct c
 	struct marks marks = { 0 };
 	int rc;
 
-	if (*name == '\0') {
+	/* The top is no checkpoint, and so deep none can lie. */
+	if (*name == '\0' || depth_of(name) > CKPT_NAME_DEPTH_MAX) {
 		*out = CKPT_STATE_NONE;
 		return 0;
 	}
@@ -459,7 +462,7 @@ int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct c
 	if (fd < 0)
 		return ckpt_err_sys(err, fd == -ELOOP ? -ENOTDIR : fd, "cannot look at '%s'", name);
 	ckpt_buf_init(&marks.holder);
-	rc = read_marks(fd, &marks);
+	rc = read_marks(fd, !ckpt_path_is_temporary(name), &marks);
 	if (rc == 0)
 		rc = judge(fd, name, &marks, &state);
 	if (rc == 0 && state == CKPT_STATE_OPEN && waits_for) {

@@ -47,7 +47,9 @@ struct ckpt_place {
  * @base: NULL, or the store that -C or $CKPTFS_STORE names
  * "latest" as the last component is resolved. Symlinks in @path are followed up to the store, not inside it.
  * A path through a mount is turned into the store's own (the mount's source in /proc/self/mountinfo) unless the mount covers the store.
- * Errors: -ENOENT does not exist (parent of a place that does not exist yet must: kind NOTHING); -ENXIO in no store and no checkpoint; -ENOTCONN a dead mount.
+ * A name that does not exist yet is NOTHING, however many of its levels are missing: who makes it makes them.
+ * Errors: -ENOENT does not exist, and in no store either; "latest" of a group with nothing committed; -ENXIO in no store and no checkpoint;
+ *         -ENOTDIR below a loose file; -EINVAL in a store's or group's control folder; -ENOTCONN a dead mount.
  */
 int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -122,7 +124,7 @@ void ckpt_store_db_put(struct ckpt_store *store, struct ckpt_db *db);
 /**
  * ckpt_store_lookup - is @name a committed checkpoint, now?
  * Stats its manifest; where the index does not fit it, reads header and end line and updates the index.
- * @out: ckpt_db_checkpoint_release() it
+ * @out: ckpt_db_checkpoint_release() it; slot 0 in a store that was opened without its index
  * Errors: -ENOENT is none; -EBADMSG, -ENOTSUP manifest unusable; else system. Thread-safe: yes. Cost: one fstatat and one row.
  */
 int ckpt_store_lookup(struct ckpt_store *store, const char *name, struct ckpt_db_checkpoint *out,
@@ -149,6 +151,8 @@ struct ckpt_found {
 /**
  * ckpt_store_walk - find every checkpoint at or below @below by looking at the folders, and bring the index up to date with what was found
  * @fn: called in byte order of the names; non-zero stops and is returned; NULL: only refresh
+ * A folder that may not be read is passed over (not @below itself: -EACCES), and what the index holds below it stays. Works without an index.
+ * Errors: -ENOENT @below is gone (its rows, too); else system.
  */
 int ckpt_store_walk(struct ckpt_store *store, const char *below,
 		    int (*fn)(void *ctx, const struct ckpt_found *found), void *ctx,

@@ -19,12 +19,12 @@
 #include "store/store.h"
 #include "store/store_internal.h"
 
-/* Refuse what lies below @file, told as "it lies in @what 'FOLDER'; @remedy". */
-static int refuse_below(const struct ckpt_real *real, const char *file, const char *what,
-			const char *remedy, struct ckpt_err *err)
+/* Refuse what lies below @file, looked for from the first @len bytes of the path up: "it lies in the @what 'FOLDER'; @remedy". */
+static int refuse_below(const struct ckpt_real *real, size_t len, const char *file,
+			const char *const what[2], struct ckpt_err *err)
 {
-	size_t len = 0;
-	int rc = ckpt_real_climb(real->path, real->known_len, file, &len, err);
+	size_t found = 0;
+	int rc = ckpt_real_climb(real->path, len, file, &found, err);
 
 	if (rc == -ENOENT)
 		return 0;
@@ -32,7 +32,24 @@ static int refuse_below(const struct ckpt_real *real, const char *file, const ch
 		return rc;
 	return ckpt_err_set(err, -EEXIST,
 			    "cannot make a store of '%s': it lies in the %s '%.*s'; %s", real->path,
-			    what, (int)len, real->path, remedy);
+			    what[0], (int)found, real->path, what[1]);
+}
+
+/* The folder itself may have become a store this moment, by another init: that one is none above it. */
+static int refuse_in_store(const struct ckpt_real *real, struct ckpt_err *err)
+{
+	static const char *const what[2] = {
+		"store", "stores do not nest: use that one, or give a folder outside it"
+	};
+	bool exists = real->path[real->known_len] == '\0';
+	size_t len = exists ? (size_t)(ckpt_path_basename(real->path) - real->path)
+			    : real->known_len;
+
+	/* Of "/a" the root is above, of "/a/b" it is "/a". */
+	if (exists && len > 1)
+		len--;
+	return strcmp(real->path, "/") == 0 ? 0
+					    : refuse_below(real, len, CKPT_STORE_FILE, what, err);
 }
 
 /* A mount shows a store that is somewhere else: nothing can be made in it. */
@@ -74,6 +91,8 @@ static int is_store(const struct ckpt_real *real, bool *out, struct ckpt_err *er
 
 static int check_place(const struct ckpt_real *real, struct ckpt_err *err)
 {
+	static const char *const checkpoint[2] = { "committed checkpoint",
+						   "give a folder above it" };
 	int rc = 0;
 
 	if (!S_ISDIR(real->mode) && real->path[real->known_len] == '\0')
@@ -83,12 +102,9 @@ static int check_place(const struct ckpt_real *real, struct ckpt_err *err)
 	if (rc == 0)
 		rc = refuse_mount(real, err);
 	if (rc == 0)
-		rc = refuse_below(real, CKPT_STORE_FILE, "store",
-				  "stores do not nest: use that one, or give a folder outside it",
-				  err);
+		rc = refuse_in_store(real, err);
 	if (rc == 0)
-		rc = refuse_below(real, CKPT_MANIFEST_FILE, "committed checkpoint",
-				  "give a folder above it", err);
+		rc = refuse_below(real, real->known_len, CKPT_MANIFEST_FILE, checkpoint, err);
 	return rc;
 }
 

@@ -21,7 +21,8 @@ int ckpt_store_next_seq(struct ckpt_store *store, uint64_t *out, struct ckpt_err
 /* --- store.c -------------------------------------------------------------------------- */
 
 /** ckpt_store_file_read - the id in the store.json of @dirfd; @dir is for messages. -ENOENT no store; -ENOTSUP, -EBADMSG. */
-int ckpt_store_file_read(int dirfd, const char *dir, char id[37], struct ckpt_err *err) CKPT_MUST_CHECK;
+int ckpt_store_file_read(int dirfd, const char *dir, char id[37], struct ckpt_err *err)
+	CKPT_MUST_CHECK;
 
 /* --- state.c: looking at folders ---------------------------------------------------- */
 

@@ -122,18 +122,53 @@ struct row_put {
 	struct ckpt_db_checkpoint *row;
 };
 
-/* A checkpoint that was renamed keeps its inodes: take its slot from the old name, where nothing is any more. */
-static int free_slot(const struct row_put *put, struct ckpt_db *db, struct ckpt_err *err)
+/*
+ * The same manifest at the same inode: touched, or renamed with its folder. A
+ * copy is another one: its files may have other owners.
+ */
+static bool is_same(const struct ckpt_db_checkpoint *a, const struct ckpt_db_checkpoint *b)
+{
+	return strcmp(a->id, b->id) == 0 && a->manifest_ino == b->manifest_ino &&
+	       a->manifest_size_bytes == b->manifest_size_bytes &&
+	       ckpt_digest_equal(a->manifest_xxh128, b->manifest_xxh128);
+}
+
+/* Take over the row @known when it is ours: 1 done, 0 it is not. @known is released. */
+static int take_over(const struct row_put *put, struct ckpt_db *db,
+		     struct ckpt_db_checkpoint *known, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (is_same(known, put->row)) {
+		rc = ckpt_db_move_checkpoint(db, known->name, put->row, err);
+		rc = rc < 0 ? rc : 1;
+	}
+	ckpt_db_checkpoint_release(known);
+	return rc;
+}
+
+/*
+ * Where nothing is any more at the name that holds the slot, the checkpoint was
+ * renamed: it keeps its slot, so its inodes, and its entries. Else the slot is
+ * set free. 1: the row is in its place.
+ */
+static int take_slot(const struct row_put *put, struct ckpt_db *db, struct ckpt_err *err)
 {
 	struct ckpt_db_checkpoint holder;
 	struct stat st;
-	int rc = ckpt_db_checkpoint_by_slot(db, put->row->seq, &holder, NULL);
+	int rc = ckpt_db_checkpoint_by_slot(db, put->row->seq, &holder, err);
 
 	if (rc < 0)
-		return rc == -ENOENT ? 0 : ckpt_err_sys(err, rc, "cannot read the index");
-	if (strcmp(holder.name, put->row->name) != 0 &&
-	    ckpt_manifest_stat(put->store->fd, holder.name, &st) == -ENOENT)
+		return rc == -ENOENT ? 0 : rc;
+	if (strcmp(holder.name, put->row->name) == 0 ||
+	    ckpt_manifest_stat(put->store->fd, holder.name, &st) != -ENOENT) {
+		ckpt_db_checkpoint_release(&holder);
+		return 0;
+	}
+	if (!is_same(&holder, put->row))
 		rc = ckpt_db_delete_checkpoint(db, holder.name, err);
+	if (rc == 0)
+		return take_over(put, db, &holder, err);
 	ckpt_db_checkpoint_release(&holder);
 	return rc;
 }
@@ -141,9 +176,18 @@ static int free_slot(const struct row_put *put, struct ckpt_db *db, struct ckpt_
 static int put_row(void *ctx, struct ckpt_db *db, struct ckpt_err *err)
 {
 	const struct row_put *put = ctx;
-	int rc = free_slot(put, db, err);
+	struct ckpt_db_checkpoint known;
+	int rc = ckpt_db_checkpoint_by_name(db, put->row->name, &known, err);
 
-	return rc < 0 ? rc : ckpt_db_put_checkpoint(db, put->row, err);
+	if (rc == 0)
+		rc = take_over(put, db, &known, err);
+	else if (rc == -ENOENT)
+		rc = 0;
+	if (rc == 0)
+		rc = take_slot(put, db, err);
+	if (rc == 0)
+		rc = ckpt_db_put_checkpoint(db, put->row, err);
+	return rc < 0 ? rc : 0;
 }
 
 /* --- looking up ------------------------------------------------------------------------ */

@@ -324,14 +324,14 @@ int ckpt_store_walk(struct ckpt_store *store, const char *below,
 	int rc = collect_all(&walk);
 	bool is_gone = rc == -ENOENT || rc == -ENOTDIR;
 
-	/* Where @below itself is gone, its rows go before that is told. */
+	for (size_t i = 0; rc == 0 && i < walk.count; i++)
+		rc = tell_item(&walk, &walk.items[i], &listener);
+	/* Behind the look-ups: by its old row one that was renamed is known again. Where @below is gone, too. */
 	if (store->index && (rc == 0 || is_gone)) {
 		int drop_rc = drop_missed(&walk);
 
 		rc = drop_rc < 0 ? drop_rc : rc;
 	}
-	for (size_t i = 0; rc == 0 && i < walk.count; i++)
-		rc = tell_item(&walk, &walk.items[i], &listener);
 	walk_release(&walk);
 	return rc < 0 ? ckpt_err_set(err, rc, "%s", why.msg) : rc;
 }
