@@ -101,6 +101,8 @@ $(B)/flags: FORCE
 $(CORE_OBJ): EXTRA_CFLAGS = $(CORE_CFLAGS)
 $(FS_OBJ): EXTRA_CFLAGS = $(FUSE_CFLAGS)
 $(MPI_LIB_OBJ) $(MPI_PROG_OBJ): EXTRA_CFLAGS = $(MPI_CFLAGS)
+# What ckptfs_mpi.h does not declare is no part of the interface.
+$(MPI_LIB_OBJ): EXTRA_CFLAGS += -fvisibility=hidden
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(compile) -MMD -MP -c -o $@ $<

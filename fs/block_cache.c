@@ -256,7 +256,7 @@ void block_unpin(struct fs *fs, struct block *block)
 	pthread_mutex_unlock(&fs->blocks->mu);
 }
 
-const char *block_data(const struct block *block)
+char *block_data(struct block *block)
 {
 	return block->data;
 }

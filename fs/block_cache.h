@@ -13,7 +13,7 @@
 #include "committed.h"
 
 /* What it keeps beside the blocks that are being read or sent: enough for some streams side by side. */
-#define BLOCK_CACHE_BYTES (16U * 1024U * 1024U)
+#define BLOCK_CACHE_BYTES ((size_t)16 * 1024 * 1024)
 
 /* A pinned block: its bytes stay until block_unpin(). */
 struct block;
@@ -31,7 +31,8 @@ void block_cache_free(struct block_cache *cache);
 int block_pin(struct fs *fs, uint64_t file_id, const struct committed_shard *shard,
 	      uint64_t block_idx, struct block **out) CKPT_MUST_CHECK;
 void block_unpin(struct fs *fs, struct block *block);
-const char *block_data(const struct block *block);
+/** block_data - its bytes, to be read only: iovec has no const. */
+char *block_data(struct block *block);
 size_t block_len(const struct block *block);
 
 /** block_cache_drop - forget the blocks of a shard that nobody has open any more. */

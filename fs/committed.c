@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/path.h"
-#include "control.h"
+#include "control_dir.h"
 #include "node.h"
 
 #define NS_PER_SEC INT64_C(1000000000)
@@ -21,9 +21,8 @@
 void committed_show_top(const struct checkpoint *cp, struct stat *st)
 {
 	st->st_ino = node_committed(cp->row.slot, NODE_TOP_LINE);
-	/* The control folder is not shown. File systems that do not count sub-folders say 1. */
-	if (st->st_nlink > 2)
-		st->st_nlink--;
+	/* 1 is what file systems say that do not count: nobody may take it that there are no folders. */
+	st->st_nlink = cp->row.entries_indexed ? 2 + cp->top_dirs : 1;
 }
 
 static struct timespec time_of(int64_t ns)
@@ -144,7 +143,7 @@ int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 		    struct fuse_entry_param *out)
 {
 	struct checkpoint *cp = NULL;
-	struct ckpt_db_entry entry;
+	struct ckpt_db_entry entry = { 0 };
 	int rc;
 
 	if (strcmp(name, CKPT_CONTROL_DIR) == 0 && node_line(parent) == NODE_TOP_LINE)
@@ -188,7 +187,7 @@ static int top_attr(struct fs *fs, uint64_t slot, struct stat *out)
 
 int committed_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
-	struct ckpt_db_entry entry;
+	struct ckpt_db_entry entry = { 0 };
 	int rc;
 
 	if (node_line(ino) == NODE_TOP_LINE)
@@ -203,7 +202,7 @@ int committed_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 
 int committed_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
 {
-	struct ckpt_db_entry entry;
+	struct ckpt_db_entry entry = { 0 };
 	int rc = node_line(ino) == NODE_TOP_LINE ? -EINVAL : committed_entry(fs, ino, &entry);
 
 	if (rc < 0)

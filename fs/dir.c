@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,7 +20,8 @@
 #include "base/num.h"
 #include "base/path.h"
 #include "committed.h"
-#include "control.h"
+#include "control_dir.h"
+#include "dir.h"
 #include "inode.h"
 #include "node.h"
 #include "ops.h"
@@ -41,6 +43,9 @@ struct listing {
 	char *data;
 	size_t len_bytes;
 	bool full;
+	/* Nodes that were looked up for it, to be forgotten if it does not arrive. */
+	fuse_ino_t *nodes;
+	size_t node_count, node_cap;
 };
 
 static int listing_init(struct listing *list, struct request *rq)
@@ -49,10 +54,29 @@ static int listing_init(struct listing *list, struct request *rq)
 	return list->data ? 0 : -ENOMEM;
 }
 
+static void listing_release(struct listing *list)
+{
+	free(list->data);
+	free(list->nodes);
+}
+
 static void listing_reply(struct listing *list)
 {
-	if (request_claim(list->rq))
-		ckpt_ignore(fuse_reply_buf(list->rq->req, list->data, list->len_bytes));
+	struct request *rq = list->rq;
+
+	if (request_claim(rq) && fuse_reply_buf(rq->req, list->data, list->len_bytes) >= 0)
+		return;
+	for (size_t i = 0; i < list->node_count; i++)
+		node_forget(rq->fs, list->nodes[i], 1);
+}
+
+/* Note a node that was looked up; false: no memory, then it is listed without. */
+static bool note_node(struct listing *list, fuse_ino_t ino)
+{
+	if (array_grow(&list->nodes, &list->node_cap, list->node_count, sizeof(*list->nodes)) < 0)
+		return false;
+	list->nodes[list->node_count++] = ino;
+	return true;
 }
 
 /* Is there room for one more name? Asked before it is looked up. */
@@ -187,22 +211,23 @@ static int list_control(struct listing *list)
 /* --- plain folders -------------------------------------------------------------------------------------- */
 
 /* An open plain folder. */
-struct stream {
-	pthread_mutex_t mu; /* of all below: one reader at a time */
+struct dir_stream {
+	_Atomic uint32_t refs;
 	int fd;
-	int64_t next_off; /* where the stored folder is read on behind `data` */
+	pthread_mutex_t mu; /* of all below: one reader at a time */
 	size_t at;
 	size_t len_bytes;
 	_Alignas(struct dirent64) char data[STREAM_BYTES];
 };
 
-static struct stream *stream_of(const struct fuse_file_info *fi)
+static struct dir_stream *stream_of(const struct fuse_file_info *fi)
 {
-	return (struct stream *)(uintptr_t)fi->fh;
+	/* libfuse keeps it as a number. NOLINTNEXTLINE(performance-no-int-to-ptr) */
+	return (struct dir_stream *)(uintptr_t)fi->fh;
 }
 
 /* Go to a position; where the last reply ended, which is the rule, nothing is read again. */
-static int stream_seek(struct stream *stream, int64_t off)
+static int stream_seek(struct dir_stream *stream, int64_t off)
 {
 	const struct dirent64 *entry;
 
@@ -219,7 +244,7 @@ static int stream_seek(struct stream *stream, int64_t off)
 }
 
 /* The next entry, which stays next until stream_step(); NULL at the end. */
-static int stream_peek(struct stream *stream, const struct dirent64 **out)
+static int stream_peek(struct dir_stream *stream, const struct dirent64 **out)
 {
 	ssize_t got;
 
@@ -236,7 +261,7 @@ static int stream_peek(struct stream *stream, const struct dirent64 **out)
 	return 0;
 }
 
-static void stream_step(struct stream *stream)
+static void stream_step(struct dir_stream *stream)
 {
 	const struct dirent64 *entry =
 		(const struct dirent64 *)(const void *)(stream->data + stream->at);
@@ -276,8 +301,10 @@ static bool look_up(struct listing *list, const struct plain_dir *dir, const str
 		struct fuse_entry_param found;
 
 		rc = plain_entry(fs, dir, entry->d_name, &found);
-		if (rc == 0)
+		if (rc == 0 && note_node(list, found.ino))
 			*out = found;
+		else if (rc == 0)
+			node_forget(fs, found.ino, 1);
 		/* What cannot be looked up is listed all the same: the application's own look-up gets the error. */
 		return rc != -ENOENT;
 	}
@@ -286,7 +313,7 @@ static bool look_up(struct listing *list, const struct plain_dir *dir, const str
 		       : true;
 }
 
-static int add_plain(struct listing *list, const struct plain_dir *dir, struct stream *stream)
+static int add_plain(struct listing *list, const struct plain_dir *dir, struct dir_stream *stream)
 {
 	const struct dirent64 *entry = NULL;
 	struct fuse_entry_param param;
@@ -313,7 +340,7 @@ static void add_latest(struct listing *list, const struct plain_dir *dir)
 }
 
 static int list_plain_locked(struct listing *list, const struct plain_dir *dir,
-			     struct stream *stream)
+			     struct dir_stream *stream)
 {
 	int64_t cookie = (int64_t)list->rq->offset;
 	int rc;
@@ -332,7 +359,7 @@ static int list_plain_locked(struct listing *list, const struct plain_dir *dir,
 static int list_plain(struct listing *list)
 {
 	struct request *rq = list->rq;
-	struct stream *stream = stream_of(&rq->fi);
+	struct dir_stream *stream = rq->stream;
 	struct plain_dir dir = { .ino = rq->ino, .fd = stream->fd };
 	struct inode_key key;
 	struct ckpt_buf path;
@@ -350,9 +377,9 @@ static int list_plain(struct listing *list)
 	return rc;
 }
 
-static int stream_open(struct fs *fs, fuse_ino_t ino, struct stream **out)
+static int stream_open(struct fs *fs, fuse_ino_t ino, struct dir_stream **out)
 {
-	struct stream *stream;
+	struct dir_stream *stream;
 	struct stat st;
 	int fd = plain_open(fs, ino, O_RDONLY | O_DIRECTORY, NULL, &st);
 
@@ -364,13 +391,16 @@ static int stream_open(struct fs *fs, fuse_ino_t ino, struct stream **out)
 		return -ENOMEM;
 	}
 	stream->fd = fd;
+	atomic_init(&stream->refs, 1);
 	pthread_mutex_init(&stream->mu, NULL);
 	*out = stream;
 	return 0;
 }
 
-static void stream_free(struct stream *stream)
+void dir_stream_put(struct dir_stream *stream)
 {
+	if (atomic_fetch_sub(&stream->refs, 1) != 1)
+		return;
 	close(stream->fd);
 	pthread_mutex_destroy(&stream->mu);
 	free(stream);
@@ -380,7 +410,7 @@ static void stream_free(struct stream *stream)
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct stream *stream = NULL;
+	struct dir_stream *stream = NULL;
 	int rc = 0;
 
 	fi->fh = 0;
@@ -395,14 +425,14 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (rc < 0)
 		ckpt_ignore(fuse_reply_err(req, fs_errno(rc)));
 	else if (fuse_reply_open(req, fi) < 0 && stream)
-		stream_free(stream);
+		dir_stream_put(stream);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
 	if (fi->fh != 0)
-		stream_free(stream_of(fi));
+		dir_stream_put(stream_of(fi));
 	ckpt_ignore(fuse_reply_err(req, 0));
 }
 
@@ -429,7 +459,7 @@ static int run_readdir(struct request *rq)
 	rc = list_node(&list);
 	if (rc == 0)
 		listing_reply(&list);
-	free(list.data);
+	listing_release(&list);
 	return rc;
 }
 
@@ -441,9 +471,11 @@ static void start(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct
 	request_init(&rq, req, ino, run_readdir);
 	rq.size_bytes = size;
 	rq.offset = (uint64_t)off;
-	rq.fi = *fi;
 	rq.plus = plus;
-	request_run(&rq);
+	rq.stream = stream_of(fi);
+	if (rq.stream)
+		atomic_fetch_add(&rq.stream->refs, 1);
+	request_start(&rq);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

@@ -20,6 +20,7 @@
 
 static struct open_file *file_of(const struct fuse_file_info *fi)
 {
+	/* libfuse keeps it as a number. NOLINTNEXTLINE(performance-no-int-to-ptr) */
 	return (struct open_file *)(uintptr_t)fi->fh;
 }
 
@@ -120,8 +121,7 @@ static int add_block(struct request *rq, uint64_t at, uint64_t end, struct shard
 	if (rc < 0)
 		return rc;
 	reply->blocks[reply->count] = block;
-	/* iovec has no const; the bytes are only read. */
-	reply->iov[reply->count].iov_base = (void *)((uintptr_t)block_data(block) + skip);
+	reply->iov[reply->count].iov_base = block_data(block) + skip;
 	reply->iov[reply->count].iov_len = (size_t)num_min(block_len(block) - skip, end - at);
 	reply->len_bytes += reply->iov[reply->count].iov_len;
 	reply->count++;
@@ -172,11 +172,9 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	rq.size_bytes = size;
 	rq.offset = (uint64_t)off;
 	rq.file = file_of(fi);
-	if (rq.file->content == CONTENT_TEXT) {
-		request_run(&rq);
-		return;
-	}
-	/* The kernel may release the file before the worker is done, when the reader was killed. */
 	open_file_hold(rq.fs, rq.file);
-	request_submit(&rq, LANE_READS);
+	if (rq.file->content == CONTENT_TEXT)
+		request_run(&rq);
+	else
+		request_submit(&rq, LANE_READS);
 }

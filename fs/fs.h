@@ -38,12 +38,14 @@ struct fs {
 	struct stats stats;
 	struct timespec started; /* the time that virtual files show */
 	dev_t dev;		 /* of the store's folder */
-	uid_t owner_uid;	 /* of the store's folder */
+	_Atomic bool
+		ending; /* nobody reads requests any more: long work stops, and nothing waits for the kernel */
+	uid_t owner_uid; /* of the store's folder */
 	gid_t owner_gid;
 };
 
 /* How long the kernel may keep names and attributes, in seconds. */
-#define TIMEOUT_LIVE 1.0    /* what others may change */
+#define TIMEOUT_LIVE 0.9    /* what others may change: shown within the second that is promised */
 #define TIMEOUT_FOREVER 1e9 /* what lies below a committed checkpoint; the kernel clamps it */
 
 /* A request needs the entries of a checkpoint that are not in the index yet: see request.h. */

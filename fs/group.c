@@ -13,7 +13,7 @@
 /* Groups remembered: a power of two. A store of more asks more often. */
 #define GROUPS_KEPT 256U
 /* As long as the kernel keeps a live name. */
-#define ASK_AGAIN_MS 1000U
+#define ASK_AGAIN_MS 900U
 
 struct group {
 	char *path;   /* NULL: unused */

@@ -1,4 +1,9 @@
-/* group.h - the newest committed checkpoint of each group, asked of the store at most once a second. */
+/*
+ * group.h - the newest committed checkpoint of each group, asked of the store
+ * at most once a second: the store looks at every folder below the group for
+ * it, which takes its time where there are many. So what may ask runs in a
+ * worker: see request_start().
+ */
 #ifndef CKPT_FS_GROUP_H
 #define CKPT_FS_GROUP_H
 

@@ -124,8 +124,8 @@ static void grow_locked(struct inode_table *table)
 {
 	size_t old_count = table->chain_count;
 	struct inode **old = table->by_id;
-	struct inode **by_id = array_alloc(old_count * 2, sizeof(*by_id));
-	struct inode **by_key = array_alloc(old_count * 2, sizeof(*by_key));
+	struct inode **by_id = array_alloc(old_count * 2, sizeof(struct inode *));
+	struct inode **by_key = array_alloc(old_count * 2, sizeof(struct inode *));
 
 	if (!by_id || !by_key) {
 		free(by_id);
@@ -147,10 +147,10 @@ static void grow_locked(struct inode_table *table)
 	free(old);
 }
 
-/* Free what nobody holds: the node, then its parent if that was its last child, and so on. */
+/* Free what nobody holds: the node, then its parent if that was its last child, and so on up to the top, which stays. */
 static void drop_locked(struct inode_table *table, struct inode *inode)
 {
-	while (inode && inode != &table->top && inode->lookups == 0 && inode->refs == 0) {
+	while (inode->parent && inode->lookups == 0 && inode->refs == 0) {
 		struct inode *parent = inode->parent;
 
 		unlink_locked(table, inode);
@@ -249,6 +249,21 @@ int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *nam
 	return rc;
 }
 
+void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *name,
+		    const struct stat *st)
+{
+	struct inode *inode;
+	struct inode *folder;
+
+	pthread_mutex_lock(&table->mu);
+	inode = find_key_locked(table, key_of(st));
+	folder = find_id_locked(table, parent);
+	/* Without memory, or in a loop, it stays where it was, and answers ESTALE. */
+	if (inode && inode != &table->top && folder)
+		ckpt_ignore(move_locked(table, inode, folder, name));
+	pthread_mutex_unlock(&table->mu);
+}
+
 void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count)
 {
 	struct inode *inode;
@@ -345,8 +360,8 @@ struct inode_table *inode_table_new(const struct stat *top)
 
 	if (!table)
 		return NULL;
-	table->by_id = array_alloc(CHAINS_MIN, sizeof(*table->by_id));
-	table->by_key = array_alloc(CHAINS_MIN, sizeof(*table->by_key));
+	table->by_id = array_alloc(CHAINS_MIN, sizeof(struct inode *));
+	table->by_key = array_alloc(CHAINS_MIN, sizeof(struct inode *));
 	if (!table->by_id || !table->by_key) {
 		free(table->by_id);
 		free(table->by_key);

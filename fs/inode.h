@@ -38,6 +38,9 @@ size_t inode_table_count(struct inode_table *table);
  */
 int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *name,
 		   const struct stat *st, fuse_ino_t *out) CKPT_MUST_CHECK;
+/** inode_relocate - a stored file was met under this name: should the kernel hold a plain node of it, that is its place now. */
+void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *name,
+		    const struct stat *st);
 /** inode_forget - the kernel gives @count look-ups back. */
 void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count);
 

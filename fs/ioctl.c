@@ -34,6 +34,16 @@ static fuse_ino_t node_of_folder(struct fs *fs, const char *path)
 	return inode_find(fs->inodes, &st);
 }
 
+/* What has this name now may have had another one before. */
+static void relocate(struct fs *fs, fuse_ino_t parent, const char *path)
+{
+	struct stat st;
+	CKPT_CLOSE int fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), path, O_PATH, 0);
+
+	if (fd >= 0 && ckpt_io_fstat(fd, &st) == 0)
+		inode_relocate(fs->inodes, parent, ckpt_path_basename(path), &st);
+}
+
 /* Have the kernel ask again for the name @path. */
 static void forget_name(struct fs *fs, const char *path)
 {
@@ -41,14 +51,16 @@ static void forget_name(struct fs *fs, const char *path)
 	CKPT_FREE char *above = strdup(path);
 	fuse_ino_t parent;
 
-	if (!above || *path == '\0')
+	/* The kernel may have to wait for a look-up in that folder, which nobody answers at the end. */
+	if (!above || *path == '\0' || fs->ending)
 		return;
 	above[base == path ? 0 : (size_t)(base - path) - 1] = '\0';
 	parent = node_of_folder(fs, above);
+	if (parent == 0)
+		return;
+	relocate(fs, parent, path);
 	/* It fails where the kernel does not know the name: then there is nothing to forget. */
-	if (parent != 0)
-		ckpt_ignore(
-			fuse_lowlevel_notify_inval_entry(fs->session, parent, base, strlen(base)));
+	ckpt_ignore(fuse_lowlevel_notify_inval_entry(fs->session, parent, base, strlen(base)));
 }
 
 static void forget_state(struct fs *fs, const char *path)
@@ -61,9 +73,11 @@ static void forget_state(struct fs *fs, const char *path)
 
 static int progress(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
 {
+	const struct request *rq = ctx;
+
 	(void)bytes_done;
 	(void)bytes_total;
-	return request_given_up(ctx) ? -ECANCELED : 0;
+	return request_given_up(rq) || rq->fs->ending ? -ECANCELED : 0;
 }
 
 static int copy_name(char *to, size_t room, const char *from)

@@ -6,7 +6,7 @@
 #include <sys/statvfs.h>
 
 #include "committed.h"
-#include "control.h"
+#include "control_dir.h"
 #include "inode.h"
 #include "node.h"
 #include "open_file.h"
@@ -89,7 +89,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	request_init(&rq, req, parent, run_lookup);
 	memcpy(rq.name, name, len + 1);
-	request_run(&rq);
+	request_start(&rq);
 }
 
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
@@ -103,6 +103,15 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	for (size_t i = 0; i < count; i++)
 		node_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+}
+
+/* Asking about a plain node itself is always quick; only names in it may take a look at a group. */
+static void start_for_node(struct request *rq)
+{
+	if (node_class(rq->ino) == NODE_PLAIN)
+		request_run(rq);
+	else
+		request_start(rq);
 }
 
 static int run_getattr(struct request *rq)
@@ -126,7 +135,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)fi;
 	request_init(&rq, req, ino, run_getattr);
-	request_run(&rq);
+	start_for_node(&rq);
 }
 
 static int node_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
@@ -160,7 +169,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	struct request rq;
 
 	request_init(&rq, req, ino, run_readlink);
-	request_run(&rq);
+	start_for_node(&rq);
 }
 
 /* The file system that the store lies on. */

@@ -15,7 +15,7 @@
 
 static int fail(int exit_code, const struct ckpt_err *err)
 {
-	fprintf(stderr, "mount.ckptfs: %s\n", err->msg);
+	(void)fprintf(stderr, "mount.ckptfs: %s\n", err->msg);
 	return exit_code;
 }
 
@@ -48,9 +48,9 @@ static int run(struct mount_options *options)
 	if (rc < 0)
 		return fail(failure_code(rc), &err);
 	if (options->verbose)
-		printf("mount.ckptfs: %s '%s' on '%s'\n",
-		       options->fake ? "would mount" : "mounting", options->store_path,
-		       options->mount_point);
+		(void)printf("mount.ckptfs: %s '%s' on '%s'\n",
+			     options->fake ? "would mount" : "mounting", options->store_path,
+			     options->mount_point);
 	if (options->fake)
 		return EXIT_SUCCESS;
 	if (fflush(stdout) != 0)
@@ -72,9 +72,9 @@ int main(int argc, char *argv[])
 	if (rc < 0)
 		code = fail(rc == -EINVAL ? EXIT_USAGE : EXIT_SYSTEM, &err);
 	else if (options.help)
-		fputs(mount_options_help, stdout);
+		(void)fputs(mount_options_help, stdout);
 	else if (options.version)
-		puts("mount.ckptfs " CKPTFS_VERSION);
+		(void)puts("mount.ckptfs " CKPTFS_VERSION);
 	else
 		code = run(&options);
 	mount_options_release(&options);

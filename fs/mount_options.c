@@ -254,10 +254,13 @@ int mount_options_parse(int argc, char *const argv[], struct mount_options *out,
 	*out = (struct mount_options){ .allow_other = geteuid() == 0,
 				       .sloppy = is_sloppy(argc, argv) };
 	opterr = 0;
-	/* One thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
-	while (rc == 0 &&
-	       (flag = getopt_long(argc, argv, ":fnsvrwo:t:N:hV", long_options, NULL)) != -1)
+	while (rc == 0) {
+		/* One thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+		flag = getopt_long(argc, argv, ":fnsvrwo:t:N:hV", long_options, NULL);
+		if (flag == -1)
+			break;
 		rc = set_flag(out, flag, argv, err);
+	}
 	if (rc < 0 || out->help || out->version)
 		return rc;
 	return set_paths(out, argc - optind, argv + optind, err);

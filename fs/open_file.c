@@ -10,7 +10,7 @@
 
 #include "base/io.h"
 #include "block_cache.h"
-#include "control.h"
+#include "control_dir.h"
 #include "node.h"
 #include "plain.h"
 

@@ -1,6 +1,6 @@
 /*
  * ops.h - the operations that session.c gives to libfuse, and what they share:
- * each looks at the class of the node and asks plain.h, committed.h or control.h.
+ * each looks at the class of the node and asks plain.h, committed.h or control_dir.h.
  */
 #ifndef CKPT_FS_OPS_H
 #define CKPT_FS_OPS_H

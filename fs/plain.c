@@ -12,7 +12,7 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "committed.h"
-#include "control.h"
+#include "control_dir.h"
 #include "group.h"
 #include "inode.h"
 #include "node.h"
@@ -158,6 +158,8 @@ int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
 		out->generation = cp->generation;
 		committed_show_top(cp, &out->attr);
 		checkpoint_unref(cp);
+		/* Who was in the folder before its commit may stay in it, whatever it was called then. */
+		inode_relocate(fs->inodes, dir->ino, name, &met.st);
 	} else {
 		rc = inode_remember(fs->inodes, dir->ino, name, &met.st, &out->ino);
 		plain_show(fs, &out->attr);

@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "control_dir.h"
+#include "dir.h"
+#include "node.h"
 #include "open_file.h"
 #include "slots.h"
 
@@ -210,12 +213,14 @@ static struct ckpt_pool *pool_of(const struct fs *fs, enum lane lane)
 	return lane == LANE_READS ? fs->reads : fs->tasks;
 }
 
-/* What a submitted request owns. */
+/* What a request owns. */
 static void give_back(const struct request *rq)
 {
 	free(rq->control);
 	if (rq->file)
 		open_file_put(rq->fs, rq->file);
+	if (rq->stream)
+		dir_stream_put(rq->stream);
 }
 
 static void request_free(struct request *rq)
@@ -227,20 +232,25 @@ static void request_free(struct request *rq)
 	free(rq);
 }
 
+/* The checkpoint that a node belongs to. */
+static uint64_t slot_of(fuse_ino_t ino)
+{
+	return node_class(ino) == NODE_VIRTUAL ? node_ref(ino) : node_slot(ino);
+}
+
 static void work(void *arg)
 {
 	struct request *rq = arg;
 	int rc = 0;
 
 	if (!request_given_up(rq)) {
-		if (rq->slot != 0 && !rq->loaded) {
-			rq->loaded = true;
-			rc = slots_load(rq->fs, rq->slot);
-		}
+		if (rq->load)
+			rc = slots_load(rq->fs, slot_of(rq->ino));
 		if (rc == 0)
 			rc = rq->run(rq);
 	}
-	if (rc == RC_LOAD_FIRST && !rq->loaded) {
+	if (rc == RC_LOAD_FIRST && !rq->load) {
+		rq->load = true;
 		rc = ckpt_pool_submit(rq->fs->tasks, work, rq);
 		if (rc == 0)
 			return;
@@ -275,14 +285,40 @@ void request_submit(const struct request *rq, enum lane lane)
 	}
 }
 
+/* With -o ro a group is shown if something is committed below it; `latest` asks that in any mount. */
+static bool may_ask_group(const struct request *rq)
+{
+	switch (node_class(rq->ino)) {
+	case NODE_PLAIN:
+		return rq->fs->options->read_only;
+	case NODE_VIRTUAL:
+		return control_asks_group(rq->ino);
+	case NODE_COMMITTED:
+		break;
+	}
+	return false;
+}
+
+void request_start(struct request *rq)
+{
+	if (may_ask_group(rq))
+		request_submit(rq, LANE_TASKS);
+	else
+		request_run(rq);
+}
+
 void request_run(struct request *rq)
 {
 	int rc;
 
 	assert(!rq->queued);
 	rc = rq->run(rq);
-	if (rc == RC_LOAD_FIRST)
+	if (rc == RC_LOAD_FIRST) {
+		rq->load = true;
 		request_submit(rq, LANE_TASKS);
-	else if (rc < 0)
+		return;
+	}
+	if (rc < 0)
 		request_reply_err(rq, fs_errno(rc));
+	give_back(rq);
 }

@@ -26,22 +26,23 @@ struct request {
 	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
 	struct fs *fs;
 	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
-	 * or RC_LOAD_FIRST with @slot set: run again when the entries of that checkpoint are in the index. */
+	 * or RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index. */
 	int (*run)(struct request *rq);
 	fuse_ino_t ino;
-	uint64_t slot; /* of RC_LOAD_FIRST */
 	uint64_t offset;
 	size_t size_bytes;
 	struct fuse_file_info fi;
-	struct ckpt_control
-		*control; /* ioctl's argument; heap, freed with the request once it is submitted */
-	struct open_file *file; /* read's file; a submitted request gives it back at its end */
-	bool eintr_ok;		/* the caller expects EINTR from this one */
-	bool plus;		/* readdirplus */
+	/* Owned from request_run(), _start() or _submit() on; NULL where it needs none. The kernel may
+	 * release a file or folder before the worker of a killed reader is done with it. */
+	struct ckpt_control *control; /* ioctl's argument; heap */
+	struct open_file *file;	      /* read's */
+	struct dir_stream *stream;    /* readdir's */
+	bool eintr_ok;		      /* the caller expects EINTR from this one */
+	bool plus;		      /* readdirplus */
 	char name[NAME_MAX + 1];
 	/* What follows belongs to request.c. */
 	bool queued;
-	bool loaded; /* the entries were loaded once: they do not come */
+	bool load; /* put the checkpoint's entries into the index before it runs; once */
 	pid_t pid;
 	atomic_bool claimed;
 	struct request *next_watched; /* protected by watch.mu */
@@ -58,6 +59,8 @@ void request_init(struct request *rq, fuse_req_t req, fuse_ino_t ino,
 		  int (*run)(struct request *rq));
 /** request_run - run it here; it moves to the tasks by itself when it says RC_LOAD_FIRST. */
 void request_run(struct request *rq);
+/** request_start - run it here, or in a worker where a look at a whole group may be needed (group.h). */
+void request_start(struct request *rq);
 /** request_submit - run a copy of it in a pool. */
 void request_submit(const struct request *rq, enum lane lane);
 

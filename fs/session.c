@@ -299,6 +299,14 @@ static int serve(struct fs *fs, struct ckpt_err *err)
 	return 0;
 }
 
+/* Workers reply to the session's descriptor, whose number must not be another's by then. */
+static void drain(struct fs *fs)
+{
+	fs->ending = true;
+	ckpt_pool_wait(fs->reads); /* first: a read may go on in the tasks */
+	ckpt_pool_wait(fs->tasks);
+}
+
 static int mount_and_serve(struct fs *fs, struct ckpt_err *err)
 {
 	int rc = session_mount(fs, err);
@@ -310,6 +318,7 @@ static int mount_and_serve(struct fs *fs, struct ckpt_err *err)
 	if (rc == 0) {
 		rc = serve(fs, err);
 		fuse_remove_signal_handlers(fs->session);
+		drain(fs);
 	}
 	fuse_session_unmount(fs->session);
 	if (rc == 0)

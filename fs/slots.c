@@ -4,8 +4,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "node.h"
 
 /* Checkpoints kept, by slot modulo this: half a megabyte. A miss costs one row. */
 #define SLOTS_KEPT 1024U
@@ -42,30 +45,6 @@ void slots_free(struct slots *slots)
 	free(slots);
 }
 
-int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
-{
-	struct checkpoint *cp = calloc(1, sizeof(*cp));
-	struct checkpoint **place = &fs->slots->kept[row->slot % SLOTS_KEPT];
-	struct checkpoint *old;
-
-	if (!cp) {
-		ckpt_db_checkpoint_release(row);
-		return -ENOMEM;
-	}
-	cp->row = *row;
-	*row = (struct ckpt_db_checkpoint){ 0 };
-	/* The kernel keeps 32 bits of it. */
-	cp->generation = (uint32_t)(cp->row.manifest_xxh128.lo ^ cp->row.manifest_xxh128.hi);
-	atomic_init(&cp->refs, 2); /* the table's and the caller's */
-	pthread_mutex_lock(&fs->slots->mu);
-	old = *place;
-	*place = cp;
-	pthread_mutex_unlock(&fs->slots->mu);
-	checkpoint_unref(old);
-	*out = cp;
-	return 0;
-}
-
 static struct checkpoint *find(struct slots *slots, uint64_t slot)
 {
 	struct checkpoint *cp;
@@ -78,6 +57,89 @@ static struct checkpoint *find(struct slots *slots, uint64_t slot)
 		cp = NULL;
 	pthread_mutex_unlock(&slots->mu);
 	return cp;
+}
+
+static int count_dir(void *ctx, const struct ckpt_db_entry *entry)
+{
+	uint32_t *count = ctx;
+
+	/* In a manifest folders come before all else. */
+	if (entry->kind != CKPT_ENTRY_DIR)
+		return 1;
+	(*count)++;
+	return 0;
+}
+
+/* Where it cannot be counted now the top says less than it has: only tools that guess from it would care. */
+static uint32_t count_top_dirs(struct fs *fs, uint64_t slot)
+{
+	struct ckpt_db_cursor top = { .slot = slot,
+				      .parent = NODE_TOP_LINE,
+				      .after = NODE_TOP_LINE };
+	struct ckpt_db *db = NULL;
+	uint32_t count = 0;
+
+	if (ckpt_store_db_get(fs->store, &db, NULL) < 0)
+		return 0;
+	if (ckpt_db_children(db, &top, count_dir, &count, NULL) < 0)
+		count = 0;
+	ckpt_store_db_put(fs->store, db);
+	return count;
+}
+
+/* Does the row tell nothing new? */
+static bool is_known(const struct checkpoint *cp, const struct ckpt_db_checkpoint *row)
+{
+	return cp->row.entries_indexed == row->entries_indexed &&
+	       cp->row.sums_text_bytes == row->sums_text_bytes &&
+	       cp->row.manifest_ino == row->manifest_ino &&
+	       cp->row.manifest_mtime_ns == row->manifest_mtime_ns &&
+	       ckpt_digest_equal(cp->row.manifest_xxh128, row->manifest_xxh128) &&
+	       strcmp(cp->row.id, row->id) == 0 && strcmp(cp->row.name, row->name) == 0;
+}
+
+/* A checkpoint with two references, the table's and the caller's; takes over what @row points to, if it is made. */
+static struct checkpoint *checkpoint_new(struct fs *fs, struct ckpt_db_checkpoint *row)
+{
+	struct checkpoint *cp = calloc(1, sizeof(*cp));
+
+	if (!cp)
+		return NULL;
+	cp->row = *row;
+	*row = (struct ckpt_db_checkpoint){ 0 };
+	/* The kernel keeps 32 bits of it. */
+	cp->generation = (uint32_t)(cp->row.manifest_xxh128.lo ^ cp->row.manifest_xxh128.hi);
+	if (cp->row.entries_indexed)
+		cp->top_dirs = count_top_dirs(fs, cp->row.slot);
+	atomic_init(&cp->refs, 2);
+	return cp;
+}
+
+int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
+{
+	struct checkpoint **place = &fs->slots->kept[row->slot % SLOTS_KEPT];
+	struct checkpoint *old = find(fs->slots, row->slot);
+	struct checkpoint *cp;
+
+	assert(row->name);
+	if (old && is_known(old, row)) {
+		ckpt_db_checkpoint_release(row);
+		*out = old;
+		return 0;
+	}
+	checkpoint_unref(old);
+	cp = checkpoint_new(fs, row);
+	if (!cp) {
+		ckpt_db_checkpoint_release(row);
+		return -ENOMEM;
+	}
+	pthread_mutex_lock(&fs->slots->mu);
+	old = *place;
+	*place = cp;
+	pthread_mutex_unlock(&fs->slots->mu);
+	checkpoint_unref(old);
+	*out = cp;
+	return 0;
 }
 
 /* The row as the index has it now. */
@@ -98,7 +160,7 @@ static int read_row(struct fs *fs, uint64_t slot, struct ckpt_db_checkpoint *out
 
 int slots_get(struct fs *fs, uint64_t slot, struct checkpoint **out)
 {
-	struct ckpt_db_checkpoint row;
+	struct ckpt_db_checkpoint row = { 0 };
 	int rc;
 
 	*out = find(fs->slots, slot);
@@ -146,7 +208,7 @@ static int look_again(struct fs *fs, uint64_t slot, struct ckpt_db_checkpoint *o
 int slots_load(struct fs *fs, uint64_t slot)
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
-	struct ckpt_db_checkpoint row;
+	struct ckpt_db_checkpoint row = { 0 };
 	struct checkpoint *cp = NULL;
 	int rc = look_again(fs, slot, &row);
 
@@ -169,7 +231,7 @@ int slots_load(struct fs *fs, uint64_t slot)
 
 int slots_still_loaded(struct fs *fs, uint64_t slot)
 {
-	struct ckpt_db_checkpoint row;
+	struct ckpt_db_checkpoint row = { 0 };
 	bool loaded;
 	int rc = read_row(fs, slot, &row);
 

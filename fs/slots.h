@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "db/db.h"
 #include "fs.h"
 
 /* Immutable once made; shared by reference counts. */
@@ -17,13 +16,15 @@ struct checkpoint {
 	_Atomic uint32_t refs;
 	/* Tells the kernel two checkpoints apart that had the same slot one after the other. */
 	uint64_t generation;
+	/* Sub-folders of the top, for its st_nlink; 0 until the entries are in the index. */
+	uint32_t top_dirs;
 	struct ckpt_db_checkpoint row;
 };
 
 struct slots *slots_new(void);
 void slots_free(struct slots *slots);
 
-/** slots_note - keep what ckpt_store_lookup found; takes over what @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM. */
+/** slots_note - keep what ckpt_store_lookup found (what is known already stays); takes over what @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM. */
 int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
 	CKPT_MUST_CHECK;
 /** slots_get - the checkpoint of a slot; checkpoint_unref() it. -ESTALE there is none. */

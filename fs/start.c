@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +22,21 @@
 
 /* --- checks ------------------------------------------------------------------------------------------------ */
 
+/* Asked of the daemon itself: attributes that the kernel keeps would hide its end for a while. */
+static bool is_dead(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) < 0 && errno == ENOTCONN;
+}
+
+static int refuse_dead(const char *path, struct ckpt_err *err)
+{
+	return ckpt_err_set(err, -ENOTCONN,
+			    "'%s' is a dead mount: its daemon has ended; run 'ckptfs umount %s'",
+			    path, path);
+}
+
 static int resolve(char **path, const char *what, struct ckpt_err *err)
 {
 	char *real = realpath(*path, NULL);
@@ -33,8 +49,7 @@ static int resolve(char **path, const char *what, struct ckpt_err *err)
 	}
 	switch (rc) {
 	case -ENOTCONN:
-		return ckpt_err_set(err, rc, "'%s' is a dead mount; run 'ckptfs umount %s'", *path,
-				    *path);
+		return refuse_dead(*path, err);
 	case -ENOENT:
 		return ckpt_err_set(err, rc, "%s '%s' does not exist; %s", what, *path,
 				    strcmp(what, "store") == 0 ? "make one with 'ckptfs init'"
@@ -52,26 +67,47 @@ static const struct ckpt_mount *mounted_at(const struct ckpt_mount_list *list, c
 	return mount && strcmp(mount->point, path) == 0 ? mount : NULL;
 }
 
+static int check_not_mounted(const struct ckpt_mount_list *list, const char *path,
+			     struct ckpt_err *err)
+{
+	const struct ckpt_mount *mount = mounted_at(list, path);
+
+	if (!mount || !ckpt_mount_is_ours(mount))
+		return 0;
+	if (is_dead(path))
+		return refuse_dead(path, err);
+	return ckpt_err_set(
+		err, -EBUSY,
+		"'%s' is busy: the store '%s' is mounted there; run 'ckptfs umount %s' first", path,
+		mount->source, path);
+}
+
+/* A store is mounted from its own folder, not from a mount of it. */
+static int check_not_in_mount(const struct ckpt_mount_list *list, const char *path,
+			      struct ckpt_err *err)
+{
+	const struct ckpt_mount *mount = ckpt_mount_list_find(list, path);
+
+	if (!mount || !ckpt_mount_is_ours(mount))
+		return 0;
+	if (is_dead(mount->point))
+		return refuse_dead(mount->point, err);
+	return ckpt_err_set(
+		err, -EBUSY,
+		"'%s' lies in a mount of the store '%s' (at '%s'); run 'ckptfs umount %s' first",
+		path, mount->source, mount->point, mount->point);
+}
+
 static int check_places(const struct mount_options *options, struct ckpt_err *err)
 {
-	const struct ckpt_mount *mount;
 	struct ckpt_mount_list list;
 	int rc = ckpt_mount_list_read(&list, err);
 
 	if (rc < 0)
 		return rc;
-	mount = mounted_at(&list, options->mount_point);
-	if (mount && ckpt_mount_is_ours(mount))
-		rc = ckpt_err_set(
-			err, -EBUSY,
-			"'%s' is busy: the store '%s' is mounted there; run 'ckptfs umount %s' first",
-			options->mount_point, mount->source, options->mount_point);
-	mount = ckpt_mount_list_find(&list, options->store_path);
-	if (rc == 0 && mount && ckpt_mount_is_ours(mount))
-		rc = ckpt_err_set(
-			err, -EBUSY,
-			"'%s' lies in a mount of the store '%s' (at '%s'); run 'ckptfs umount %s' first",
-			options->store_path, mount->source, mount->point, mount->point);
+	rc = check_not_mounted(&list, options->mount_point, err);
+	if (rc == 0)
+		rc = check_not_in_mount(&list, options->store_path, err);
 	ckpt_mount_list_release(&list);
 	return rc;
 }
@@ -98,6 +134,17 @@ static int check_mount_point(const struct mount_options *options, struct ckpt_er
 	return 0;
 }
 
+/* An index that was asked for is no cache that may lie elsewhere instead: it is tried. */
+static int check_index(struct ckpt_store *store, struct ckpt_err *err)
+{
+	struct ckpt_db *db = NULL;
+	int rc = ckpt_store_db_get(store, &db, err);
+
+	if (rc == 0)
+		ckpt_store_db_put(store, db);
+	return rc;
+}
+
 /* Open the store as the daemon will, and close it: an open index must not be carried over fork(). */
 static int check_store(const struct mount_options *options, int *out_fd, struct ckpt_err *err)
 {
@@ -108,11 +155,21 @@ static int check_store(const struct mount_options *options, int *out_fd, struct 
 	if (fd < 0)
 		return ckpt_err_sys(err, fd, "cannot open the store '%s'", options->store_path);
 	rc = ckpt_store_open_fd(fd, options->store_path, 0, options->index_path, &store, err);
-	if (rc < 0)
-		return rc;
+	if (rc == 0 && options->index_path)
+		rc = check_index(store, err);
 	ckpt_store_free(store);
-	*out_fd = ckpt_steal_fd(&fd);
-	return 0;
+	if (rc == 0)
+		*out_fd = ckpt_steal_fd(&fd);
+	return rc;
+}
+
+static int check_device(struct ckpt_err *err)
+{
+	if (access("/dev/fuse", F_OK) == 0)
+		return 0;
+	return ckpt_err_set(
+		err, -ENODEV,
+		"there is no /dev/fuse; load the kernel module 'fuse', or give the container the device");
 }
 
 int start_check(struct mount_options *options, int *out_store_fd, struct ckpt_err *err)
@@ -122,14 +179,12 @@ int start_check(struct mount_options *options, int *out_store_fd, struct ckpt_er
 	if (rc == 0)
 		rc = resolve(&options->mount_point, "mount point", err);
 	if (rc == 0)
-		rc = check_mount_point(options, err);
-	if (rc == 0)
 		rc = check_places(options, err);
-	if (rc == 0 && access("/dev/fuse", F_OK) < 0)
-		rc = ckpt_err_set(
-			err, -ENODEV,
-			"there is no /dev/fuse; load the kernel module 'fuse', or give the container the device");
-	return rc < 0 ? rc : check_store(options, out_store_fd, err);
+	if (rc == 0)
+		rc = check_store(options, out_store_fd, err);
+	if (rc == 0)
+		rc = check_mount_point(options, err);
+	return rc < 0 ? rc : check_device(err);
 }
 
 /* --- going to the background ------------------------------------------------------------------------------- */
@@ -140,7 +195,7 @@ int start_check(struct mount_options *options, int *out_store_fd, struct ckpt_er
 static void tell(struct start_pipe *pipe, const char *text)
 {
 	if (write(pipe->fd, text, strlen(text)) < 0 && errno != EPIPE)
-		fprintf(stderr, "mount.ckptfs: %s\n", text);
+		(void)fprintf(stderr, "mount.ckptfs: %s\n", text);
 	close(pipe->fd);
 	pipe->fd = -1;
 }
@@ -170,7 +225,7 @@ void start_failed(struct start_pipe *pipe, const struct ckpt_err *err)
 	if (pipe->fd >= 0)
 		tell(pipe, err->msg);
 	else
-		fprintf(stderr, "mount.ckptfs: %s\n", err->msg);
+		(void)fprintf(stderr, "mount.ckptfs: %s\n", err->msg);
 }
 
 /* All that the child says until it lets go of the pipe. */
@@ -195,8 +250,8 @@ static int check_answer(const struct mount_options *options)
 
 	if (rc == 0)
 		return EXIT_SUCCESS;
-	fprintf(stderr, "mount.ckptfs: the mount '%s' does not answer; see the log\n",
-		options->mount_point);
+	(void)fprintf(stderr, "mount.ckptfs: the mount '%s' does not answer; see the log\n",
+		      options->mount_point);
 	return EXIT_MOUNT_FAILED;
 }
 
@@ -207,8 +262,9 @@ static _Noreturn void wait_for_daemon(const struct mount_options *options, int f
 	read_all(fd, text, sizeof(text));
 	if (strcmp(text, READY) == 0)
 		_exit(check_answer(options));
-	fprintf(stderr, "mount.ckptfs: %s\n",
-		text[0] != '\0' ? text : "the daemon ended before the mount answered; see the log");
+	(void)fprintf(stderr, "mount.ckptfs: %s\n",
+		      text[0] != '\0' ? text
+				      : "the daemon ended before the mount answered; see the log");
 	_exit(EXIT_MOUNT_FAILED);
 }
 

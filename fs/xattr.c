@@ -110,7 +110,7 @@ static int tensor_value(struct fs *fs, fuse_ino_t ino, const char *key, struct c
 static int shard_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt_buf *out)
 {
 	char hex[CKPT_HEX128_LEN + 1];
-	struct ckpt_db_entry entry;
+	struct ckpt_db_entry entry = { 0 };
 	int rc = committed_entry(fs, ino, &entry);
 
 	if (rc < 0)
@@ -195,8 +195,8 @@ static int stored_path(struct fs *fs, fuse_ino_t ino, int *out_fd, char path[64]
 		rc = fd = plain_open(fs, ino, O_PATH, NULL, &st);
 	else if (node_class(ino) == NODE_COMMITTED)
 		rc = committed_stored_open(fs, ino, O_PATH, &fd);
-	/* In a pack, or virtual. */
-	if (rc == -ENOTSUP || (rc >= 0 && fd < 0))
+	/* In a pack, virtual, or a folder that only holds what lies in packs. */
+	if (rc == -ENOTSUP || rc == -ENOENT || (rc >= 0 && fd < 0))
 		return -ENODATA;
 	if (rc < 0)
 		return rc;
@@ -207,13 +207,16 @@ static int stored_path(struct fs *fs, fuse_ino_t ino, int *out_fd, char path[64]
 static int stored_value(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_buf *out)
 {
 	char path[64];
-	CKPT_FREE char *value = malloc(XATTR_SIZE_MAX);
+	CKPT_FREE char *value = NULL;
 	CKPT_CLOSE int fd = -1;
 	ssize_t len;
-	int rc = value ? stored_path(fs, ino, &fd, path) : -ENOMEM;
+	int rc = stored_path(fs, ino, &fd, path);
 
 	if (rc < 0)
 		return rc;
+	value = malloc(XATTR_SIZE_MAX);
+	if (!value)
+		return -ENOMEM;
 	len = getxattr(path, name, value, XATTR_SIZE_MAX);
 	if (len < 0)
 		return -errno;
@@ -224,13 +227,16 @@ static int stored_value(struct fs *fs, fuse_ino_t ino, const char *name, struct 
 static int stored_names(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *out)
 {
 	char path[64];
-	CKPT_FREE char *names = malloc(XATTR_LIST_MAX);
+	CKPT_FREE char *names = NULL;
 	CKPT_CLOSE int fd = -1;
 	ssize_t len;
-	int rc = names ? stored_path(fs, ino, &fd, path) : -ENOMEM;
+	int rc = stored_path(fs, ino, &fd, path);
 
 	if (rc < 0)
 		return rc == -ENODATA ? 0 : rc;
+	names = malloc(XATTR_LIST_MAX);
+	if (!names)
+		return -ENOMEM;
 	len = listxattr(path, names, XATTR_LIST_MAX);
 	if (len < 0)
 		return errno == ENOTSUP || errno == EACCES ? 0 : -errno;

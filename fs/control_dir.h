@@ -1,11 +1,11 @@
 /*
- * control.h - the control folders `.ckptfs`: of the top, of groups and of
+ * control_dir.h - the control folders `.ckptfs`: of the top, of groups and of
  * committed checkpoints, and what lies in them. They answer by name and are
  * not listed in their parent. Their nodes hold no memory: node.h tells what a
  * number means, the rest is looked up.
  */
-#ifndef CKPT_FS_CONTROL_H
-#define CKPT_FS_CONTROL_H
+#ifndef CKPT_FS_CONTROL_DIR_H
+#define CKPT_FS_CONTROL_DIR_H
 
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -29,6 +29,8 @@ int control_attr(struct fs *fs, fuse_ino_t ino, struct stat *out) CKPT_MUST_CHEC
 int control_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target) CKPT_MUST_CHECK;
 /** control_is_dir - a control folder itself. */
 bool control_is_dir(fuse_ino_t ino);
+/** control_asks_group - answering about this node may need group_latest(). */
+bool control_asks_group(fuse_ino_t ino);
 /** control_list - name of entry @idx of a control folder (0 is the first); NULL behind the last. */
 const char *control_list(fuse_ino_t dir, size_t idx);
 

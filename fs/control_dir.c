@@ -1,5 +1,5 @@
-/* control.c - see control.h. */
-#include "control.h"
+/* control_dir.c - see control_dir.h. */
+#include "control_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +55,19 @@ static const struct control_name *names_of(fuse_ino_t dir)
 bool control_is_dir(fuse_ino_t ino)
 {
 	return names_of(ino) != NULL;
+}
+
+bool control_asks_group(fuse_ino_t ino)
+{
+	switch (node_kind(ino)) {
+	case VIRTUAL_TOP_DIR:
+	case VIRTUAL_GROUP_DIR:
+	case VIRTUAL_LATEST:
+	case VIRTUAL_LATEST_LISTED:
+		return true;
+	default:
+		return false;
+	}
 }
 
 const char *control_list(fuse_ino_t dir, size_t idx)
