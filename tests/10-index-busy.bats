@@ -15,6 +15,13 @@ setup() {
   ok ckptfs commit "$store/step-1"
 }
 
+@test "a mapping for writing that outlives its descriptor is seen" {
+  hold map "$store/step-1/big.bin"
+  refuses_commit "$store/step-1" 'step-1/big.bin' 'open for writing'
+  let_go
+  ok ckptfs commit "$store/step-1"
+}
+
 @test "a writer that lets go in time does not keep the commit from it" {
   local pid
   hold write "$store/step-1/big.bin"

@@ -108,14 +108,6 @@ manifest() {
   assert_eq "$(state_of step-1.tmp)" open
 }
 
-@test "a mapping for writing that outlives its descriptor is seen" {
-  make_files "$store/step-1"
-  hold map "$store/step-1/big.bin"
-  refuses_commit "$store/step-1" 'step-1/big.bin' 'open for writing'
-  let_go
-  ok ckptfs commit "$store/step-1"
-}
-
 @test "a file that is open for reading does not matter" {
   make_files "$store/step-1"
   hold read "$store/step-1/big.bin"

@@ -25,7 +25,7 @@ once() {
 @test "misuse is exit 2, said once, and touches nothing" {
   snapshot "$store" >"$tmp/before"
   fails 2 mpi 2 save "$store/step-1"
-  once -- '--from'
+  once '--from'
   fails 2 mpi 2 nonsense
   once "'nonsense'"
   fails 2 mpi 2 save "$store/step-1" --from "$tmp/model.safetensors" --coordinator 2
@@ -43,7 +43,7 @@ once() {
   echo 'not a model' >"$tmp/bad.safetensors"
   fails 1 mpi 2 save "$store/step-1" --from "$tmp/bad.safetensors"
   says bad.safetensors
-  head -c 100000 "$tmp/model.safetensors" >"$tmp/cut.safetensors"
+  head -c 10000 "$tmp/model.safetensors" >"$tmp/cut.safetensors"
   fails 1 mpi 2 save "$store/step-1" --from "$tmp/cut.safetensors"
   says cut.safetensors
   nothing_committed
@@ -165,7 +165,7 @@ once() {
   small_disk 24 "$tmp/disk"
   new_store "$tmp/disk/store"
   ok mpi 2 save "$store/step-1" --from "$tmp/model.safetensors"
-  make_model "$tmp/large.safetensors" model 24
+  make_model "$tmp/large.safetensors" model 40
   fails 1 mpi 2 save "$store/step-2" --from "$tmp/large.safetensors"
   says_like '^ckptfs-mpi: rank [01] on .*: ENOSPC: '
   ok ckptfs verify "$store"

@@ -8,22 +8,6 @@ setup() {
   new_store
 }
 
-# slices_match CHECKPOINT MODEL WORLD: every shard equals the slice of the input that its rank must hold.
-slices_match() {
-  local fqn rank shard count=0
-  while IFS=$'\t' read -r fqn _; do
-    case "$fqn" in scalar | empty* | .leading* | long.*) continue ;; esac
-    for rank in $(seq 0 $(($3 - 1))); do
-      for shard in "$1/rank-$(printf %05d "$rank")/$fqn"@*; do
-        [ -e "$shard" ] || continue
-        slice "$2" cut "$fqn" "$rank" "$3" | cmp - "$shard" || fail "$shard" || return 1
-        count=$((count + 1))
-      done
-    done
-  done < <(slice "$2" list)
-  [ "$count" -ge 20 ] || fail "only $count shards compared"
-}
-
 # bats test_tags=fast
 @test "2 ranks save, 1 and 3 load: the same model, and packed shards are the slices of the input" {
   make_model "$tmp/model" small
@@ -39,7 +23,7 @@ slices_match() {
   done
   same "$tmp/again.1" "$tmp/again.3"
   ok ckptfs cp "$store/run1/step-5" "$tmp/plain"
-  slices_match "$tmp/plain" "$tmp/model.safetensors" 2
+  slice "$tmp/model.safetensors" shards "$tmp/plain" 2
 }
 
 # bats test_tags=slow
@@ -50,7 +34,7 @@ slices_match() {
     ok mpi $save save "$store/w$save" --from "$tmp/model.safetensors"
     ok ckptfs verify "$store/w$save"
     ok ckptfs cp "$store/w$save" "$tmp/plain$save"
-    slices_match "$tmp/plain$save" "$tmp/model.safetensors" $save
+    slice "$tmp/model.safetensors" shards "$tmp/plain$save" $save
     for load in 1 2 3 4; do
       ok mpi $load load "$store/w$save" --to "$tmp/out"
       slice "$tmp/model.safetensors" compare "$tmp/out"
@@ -69,19 +53,11 @@ slices_match() {
   large=$(find "$store/big" -type f -path '*/rank-*' -size +1023k | wc -l)
   [ "$large" -ge 20 ] || fail "only $large shards are files"
   ok mpi 4 verify "$store/big"
-  slices_match_large
+  ok ckptfs cp "$store/big" "$tmp/plain"
+  slice "$tmp/model.safetensors" shards "$tmp/plain" 4
   ok mpi 3 load "$store/big" --to "$tmp/out"
   slice "$tmp/model.safetensors" compare "$tmp/out"
   ok mpi 2 load "$store/big"
-}
-
-slices_match_large() {
-  local rank fqn
-  for fqn in layers.0.attn.weight embed.weight; do
-    for rank in 0 1 2 3; do
-      slice "$tmp/model.safetensors" cut $fqn $rank 4 | cmp - "$store/big/rank-0000$rank/$fqn@"* || return 1
-    done
-  done
 }
 
 # bats test_tags=fast
@@ -156,7 +132,7 @@ slices_match_large() {
 @test "--shard 1 cuts along the second dimension, and loads again" {
   make_model "$tmp/model.safetensors" small
   ok mpi 3 save "$store/cols" --from "$tmp/model.safetensors" --shard 1
-  jq -e 'select(.tensor == "d3") | [.chunks[].start] == [[0,0,0],[0,2,0]]' "$store/cols/.ckptfs/manifest.jsonl"
+  jq -es 'any(.tensor == "d3" and [.chunks[].start] == [[0,0,0],[0,2,0]])' "$store/cols/.ckptfs/manifest.jsonl"
   ok mpi 2 load "$store/cols" --to "$tmp/out"
   slice "$tmp/model.safetensors" compare "$tmp/out"
 }
@@ -177,7 +153,10 @@ for path in sorted(folder.glob("*.safetensors")):
 EOF_PY
   ok mpi 2 save "$store/hf" --from "$tmp/hf/model.safetensors.index.json"
   ok mpi 2 load "$store/hf" --to "$tmp/out"
-  assert_eq "$(slice "$tmp/out" list | wc -l)" "$(($(slice "$tmp/hf/model-00001-of-00002.safetensors" list | wc -l) + $(slice "$tmp/hf/model-00002-of-00002.safetensors" list | wc -l)))"
+  # The complex tensor is in none of them.
+  says '1 complex tensor'
+  for file in "$tmp"/hf/*.safetensors; do slice "$file" list; done | cut -f1 | grep -v c64 | LC_ALL=C sort >"$tmp/names"
+  slice "$tmp/out" list | cut -f1 | LC_ALL=C sort | diff - "$tmp/names"
 }
 
 # bats test_tags=slow
@@ -225,6 +204,7 @@ EOF_PY
   make_model "$tmp/model.safetensors" small
   # One rank is stopped in write_data; the others wait for it.
   CKPTFS_FAULT='write_data@1:stop' mpi 2 save "$store/step-1" --from "$tmp/model.safetensors" --timeout 8 >"$tmp/log" 2>&1 3>&- 4>&- &
+  saver=$!
   eventually 10 test -d "$store/step-1.partial/.ckptfs"
   ok ckptfs ls "$store"
   says_like 'step-1.partial +open'
@@ -233,7 +213,7 @@ EOF_PY
   says writer
   fails 1 mpi 1 save "$store/step-1" --from "$tmp/model.safetensors"
   eventually 30 grep -q ETIMEDOUT "$tmp/log"
-  wait
+  not wait "$saver"
   cat "$tmp/log"
   grep -q 'rank 1 on .*: ETIMEDOUT' "$tmp/log"
   ok mpi 2 save "$store/step-1" --from "$tmp/model.safetensors"

@@ -18,7 +18,7 @@ setup_suite() {
   export LC_ALL=C.UTF-8 TZ=UTC HOME=$BATS_SUITE_TMPDIR XDG_CACHE_HOME=$BATS_SUITE_TMPDIR/cache
   export BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-240}
   # A sanitizer's finding must not look like one of our exit codes.
-  export ASAN_OPTIONS=${ASAN_OPTIONS:-exitcode=99} UBSAN_OPTIONS=${UBSAN_OPTIONS:-}:exitcode=99
+  export ASAN_OPTIONS=${ASAN_OPTIONS:-}:exitcode=99 UBSAN_OPTIONS=${UBSAN_OPTIONS:-}:exitcode=99
   umask 022
   choose_launcher
 }
@@ -44,6 +44,8 @@ root=
 export ASAN_OPTIONS="$ASAN_OPTIONS:detect_leaks=0"
 # Ranks that wait for each other on too few processors must not spin.
 export OMPI_MCA_mpi_yield_when_idle=1
+# After a failed rank mpirun would wait a second or two before it ends the others.
+export OMPI_MCA_odls_base_sigkill_timeout=0
 ranks=$1
 shift
 exec mpirun $root --oversubscribe --bind-to none -n "$ranks" ckptfs-mpi "$@"

@@ -183,7 +183,7 @@ int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct c
 	CKPT_MUST_CHECK;
 
 /* commit_tensors.c */
-/** ckpt_commit_catalogue - tensors of the safetensors files into commit->manifest; what is not understood is left out. -ENOMEM. */
+/** ckpt_commit_catalogue - tensors of the safetensors files into commit->manifest; what is not understood is left out. Errors: system, also where a file cannot be read. */
 int ckpt_commit_catalogue(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* --- verify_pack.c --------------------------------------------------------------------- */

@@ -91,21 +91,25 @@ static int add_tensor(struct catalogue *all, const struct ckpt_st_tensor *from, 
 	return make_tensor(from, path, &found->tensor);
 }
 
-/* The tensors of one file; a file that is not understood adds none. */
+/* The tensors of one file; a file that is not understood adds none, one that cannot be read is no such file. */
 static int add_file(const struct ckpt_commit *commit, const struct ckpt_commit_file *file,
-		    struct catalogue *all, bool *file_is_out)
+		    struct catalogue *all, bool *file_is_out, struct ckpt_err *err)
 {
 	CKPT_CLOSE int fd = ckpt_io_open_beneath(commit->dirfd, file->path,
 						 O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	struct ckpt_st_header header = { .tensors = NULL };
 	int rc = fd < 0 ? fd : ckpt_st_read(fd, file->path, &header, NULL);
 
-	if (rc < 0)
-		return rc == -ENOMEM ? rc : 0;
+	if (rc == -EBADMSG || rc == -EFBIG)
+		return 0;
 	for (size_t i = 0; rc == 0 && i < header.tensor_count; i++)
 		rc = add_tensor(all, &header.tensors[i], file->path, file_is_out);
 	ckpt_st_header_release(&header);
-	return rc;
+	if (rc < 0)
+		return ckpt_err_sys(err, rc,
+				    "cannot commit '%s': cannot list the tensors of '%s/%s'",
+				    commit->name, commit->name, file->path);
+	return 0;
 }
 
 static int by_set_and_fqn(const void *a, const void *b)
@@ -156,17 +160,21 @@ int ckpt_commit_catalogue(struct ckpt_commit *commit, struct ckpt_err *err)
 {
 	CKPT_FREE bool *out_files = array_alloc(commit->file_count, sizeof(*out_files));
 	struct catalogue all = { .items = NULL };
-	int rc = out_files ? 0 : -ENOMEM;
+	int rc = 0;
 
+	if (!out_files)
+		return ckpt_err_sys(err, -ENOMEM, "cannot commit '%s'", commit->name);
 	for (size_t i = 0; rc == 0 && i < commit->file_count; i++) {
 		if (!commit->files[i].packed && is_safetensors(commit->files[i].path))
-			rc = add_file(commit, &commit->files[i], &all, &out_files[i]);
+			rc = add_file(commit, &commit->files[i], &all, &out_files[i], err);
 	}
 	if (rc == 0 && all.count > 0) {
 		qsort(all.items, all.count, sizeof(*all.items), by_set_and_fqn);
 		drop_contradictions(&all);
 		rc = move_tensors(&all, &commit->manifest);
+		if (rc < 0)
+			rc = ckpt_err_sys(err, rc, "cannot commit '%s'", commit->name);
 	}
 	catalogue_release(&all);
-	return rc < 0 ? ckpt_err_sys(err, rc, "cannot commit '%s'", commit->name) : 0;
+	return rc;
 }

@@ -173,7 +173,10 @@ static int find_bare(const char *typed, const struct ckpt_real *real, struct ckp
 	int rc = ckpt_real_climb(real->path, real->known_len, CKPT_MANIFEST_FILE, &len, err);
 
 	if (rc == -ENOENT && real->path[real->known_len] != '\0')
-		return ckpt_err_set(err, rc, "'%s' does not exist", typed);
+		return ckpt_err_set(
+			err, rc,
+			"'%s' does not exist, and would lie in no store; for a new one run 'ckptfs init' in the folder that holds your checkpoints",
+			typed);
 	if (rc == -ENOENT)
 		return ckpt_err_set(
 			err, -ENXIO,

@@ -136,6 +136,7 @@ available() {
   loop) [ "$(id -u)" -eq 0 ] && losetup -f >/dev/null 2>&1 ;;
   faults) [ -x "$CKPT_FAULTS/ckptfs" ] ;;
   clients) [ -x "$CKPT_TOP/build/venv/bin/python3" ] ;;
+  passthrough) has_passthrough ;; # of helpers/counters.bash
   *) command -v "$1" >/dev/null ;;
   esac
 }

@@ -6,8 +6,8 @@ mount_store() {
   local mnt=$2 options=${3:-} pid
   options=$options${options:+${CKPTFS_MOUNT_OPTIONS:+,}}${CKPTFS_MOUNT_OPTIONS:-}
   mkdir -p "$mnt"
-  # bats waits for whoever holds its descriptors 3 and 4.
-  mount.ckptfs "$1" "$mnt" --foreground ${options:+-o "$options"} >"$mnt.log" 2>&1 3>&- 4>&- </dev/null &
+  # bats waits for whoever holds its descriptors 3 and 4; a background job has SIGINT ignored.
+  env --default-signal=INT mount.ckptfs "$1" "$mnt" --foreground ${options:+-o "$options"} >"$mnt.log" 2>&1 3>&- 4>&- </dev/null &
   pid=$!
   echo "$pid $mnt" >>"$tmp/.mounts"
   printf '$ mount.ckptfs %s %s --foreground %s & # pid %s\n' "$1" "$mnt" "${options:+-o $options}" "$pid"
