@@ -33,8 +33,8 @@ bool ckpt_box_inside(const struct ckpt_box *box, const uint64_t *shape, uint32_t
 	return true;
 }
 
-bool ckpt_box_meet(const struct ckpt_box *a, const struct ckpt_box *b, uint32_t dim_count, uint64_t *start,
-		   uint64_t *size)
+bool ckpt_box_meet(const struct ckpt_box *a, const struct ckpt_box *b, uint32_t dim_count,
+		   uint64_t *start, uint64_t *size)
 {
 	for (uint32_t d = 0; d < dim_count; d++) {
 		uint64_t from = num_max(a->start[d], b->start[d]);

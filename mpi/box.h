@@ -22,8 +22,8 @@ int ckpt_box_volume(const uint64_t *size, uint32_t dim_count, uint64_t *out) CKP
 /** ckpt_box_inside - does the box lie in @shape? */
 bool ckpt_box_inside(const struct ckpt_box *box, const uint64_t *shape, uint32_t dim_count);
 /** ckpt_box_meet - the common box of @a and @b into @start and @size; false where there is none. 0-d boxes always meet. */
-bool ckpt_box_meet(const struct ckpt_box *a, const struct ckpt_box *b, uint32_t dim_count, uint64_t *start,
-		   uint64_t *size);
+bool ckpt_box_meet(const struct ckpt_box *a, const struct ckpt_box *b, uint32_t dim_count,
+		   uint64_t *start, uint64_t *size);
 /** ckpt_box_strides - row-major strides, in elements, of an array of @size. */
 void ckpt_box_strides(const uint64_t *size, uint32_t dim_count, uint64_t *out);
 
@@ -53,6 +53,7 @@ struct ckpt_copy_spec {
  */
 void ckpt_copy_plan(const struct ckpt_copy_spec *spec, struct ckpt_copy *out);
 /** ckpt_copy_run - where run @idx < run_count begins on both sides. */
-void ckpt_copy_run(const struct ckpt_copy *copy, uint64_t idx, uint64_t *out_from, uint64_t *out_to);
+void ckpt_copy_run(const struct ckpt_copy *copy, uint64_t idx, uint64_t *out_from,
+		   uint64_t *out_to);
 
 #endif

@@ -30,6 +30,10 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+/* The library is built with everything else hidden. */
+#pragma GCC visibility push(default)
+#endif
 
 #define CKPT_MPI_HOST_MAX 256
 #define CKPT_MPI_MESSAGE_MAX 1536
@@ -86,7 +90,8 @@ struct ckpt_mpi_arg {
 struct ckpt_mpi_hook_call {
 	enum ckpt_mpi_phase phase; /* pre_commit or post_commit */
 	const char *path;	   /* the caller's string, byte for byte */
-	const char *folder;	   /* the open (post_commit: the committed) checkpoint as system calls take it */
+	const char *
+		folder; /* the open (post_commit: the committed) checkpoint as system calls take it */
 	const struct ckpt_mpi_rank_info *rank;
 	const struct ckpt_mpi_arg *args;
 	size_t arg_count;
@@ -176,14 +181,23 @@ struct ckpt_mpi_entry {
 	size_t chunk_count;
 };
 
+/* Bytes of a chunk that are asked for. */
+struct ckpt_mpi_piece {
+	size_t entry_idx;
+	size_t chunk_idx; /* in its entry */
+	uint64_t offset;  /* in the chunk's bytes; pieces of a chunk come in order */
+	size_t len;
+	void *out;     /* receives the bytes */
+	char *message; /* receives the reason of a failure, CKPT_MPI_MESSAGE_MAX bytes */
+};
+
 /* A save. Start from a zeroed struct; everything is borrowed for the call. */
 struct ckpt_mpi_save_request {
 	const char *path; /* of the checkpoint to be; must not exist */
 	const struct ckpt_mpi_entry *entries;
 	size_t entry_count;
-	/* Bytes @offset … of chunk @chunk_idx of entry @entry_idx, in order; 0 or a negative errno with @message filled in. */
-	int (*read)(void *ctx, size_t entry_idx, size_t chunk_idx, uint64_t offset, void *out, size_t len,
-		    char *message);
+	/* Provides the bytes of chunks without data: 0 or a negative errno with piece->message filled in. */
+	int (*read)(void *ctx, const struct ckpt_mpi_piece *piece);
 	void *ctx;
 	bool has_step;
 	uint64_t step;
@@ -256,7 +270,8 @@ struct ckpt_mpi_read_request {
 	const struct ckpt_mpi_want *wants;
 	size_t want_count;
 	/* Bytes @offset … of want @want_idx, in ascending order; NULL: they are only verified. 0 or a negative errno with @message filled in. */
-	int (*write)(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len, char *message);
+	int (*write)(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len,
+		     char *message);
 	void *ctx;
 };
 
@@ -272,7 +287,8 @@ void ckpt_mpi_reader_free(struct ckpt_mpi_reader *reader);
 /** ckpt_mpi_reader_tensor_count - tensors in the checkpoint, ordered by set and FQN. */
 size_t ckpt_mpi_reader_tensor_count(const struct ckpt_mpi_reader *reader);
 /** ckpt_mpi_reader_tensor - number @idx < count into @out. */
-void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx, struct ckpt_mpi_tensor *out);
+void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
+			    struct ckpt_mpi_tensor *out);
 
 /**
  * ckpt_mpi_reader_read - read this rank's boxes; collective, though each rank may want what it likes
@@ -280,12 +296,16 @@ void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx, st
  * @out_total_bytes: bytes of all ranks' boxes together; may be NULL
  * Errors: code of the table's first row: -EBADMSG a block does not fit its sum; -ESTALE a shard is short; -EINVAL a box that is not in its tensor.
  */
-int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader, const struct ckpt_mpi_read_request *request,
-			 uint64_t *out_total_bytes);
+int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader,
+			 const struct ckpt_mpi_read_request *request, uint64_t *out_total_bytes);
 
 /** ckpt_mpi_cut - the part of @extent that rank @rank of @world_size holds, as torch.chunk cuts: ceil(extent / world_size) each, the last ones less or nothing. */
-void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start, uint64_t *out_size);
+void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start,
+		  uint64_t *out_size);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -51,21 +51,15 @@ extern const struct mpi_command mpi_commit_command;
 extern const struct mpi_command mpi_import_command;
 extern const struct mpi_command mpi_verify_command;
 
-/* What the command line asks for. */
-enum mpi_want {
-	MPI_WANT_RUN,
-	MPI_WANT_TEXT, /* help or version: print it, exit 0 */
-};
-
 /**
  * mpi_options_parse - take the command line apart
  * @out: mpi_options_release() it, also after a failure
- * @out_command: the command to run
- * @text: what --help or --version print
+ * @out_command: the command to run; NULL: only print @text and exit 0 (--help, --version)
  * Errors: -EINVAL, with what is wrong and the remedy.
  */
-int mpi_options_parse(int argc, char **argv, struct mpi_options *out, const struct mpi_command **out_command,
-		      enum mpi_want *out_want, struct ckpt_buf *text, struct ckpt_err *err) CKPT_MUST_CHECK;
+int mpi_options_parse(int argc, char **argv, struct mpi_options *out,
+		      const struct mpi_command **out_command, struct ckpt_buf *text,
+		      struct ckpt_err *err) CKPT_MUST_CHECK;
 void mpi_options_release(struct mpi_options *options);
 
 /** mpi_report - print the failure table, if this rank is the one to do it; returns MPI_EXIT_FAILED. */

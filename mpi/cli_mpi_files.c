@@ -3,9 +3,11 @@
 
 #include "cli_mpi.h"
 
-typedef int (*sealer)(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request, struct ckpt_mpi_result *out);
+typedef int (*sealer)(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
+		      struct ckpt_mpi_result *out);
 
-static int seal(struct ckpt_mpi *job, const struct mpi_options *options, sealer how, const char *from)
+static int seal(struct ckpt_mpi *job, const struct mpi_options *options, sealer how,
+		const char *from)
 {
 	const struct ckpt_mpi_commit_request request = {
 		.path = options->args[options->arg_count - 1],
@@ -20,9 +22,10 @@ static int seal(struct ckpt_mpi *job, const struct mpi_options *options, sealer 
 	if (how(job, &request, &result) < 0)
 		return mpi_report(job);
 	if (mpi_is_speaker(job))
-		(void)printf("%s: %s by %d ranks (seq %llu, %llu shards, %llu bytes, %.2f s)\n", result.name,
-			     from ? "imported" : "committed", ckpt_mpi_rank(job)->global_world_size,
-			     (unsigned long long)result.seq, (unsigned long long)result.shard_count,
+		(void)printf("%s: %s by %d ranks (seq %llu, %llu shards, %llu bytes, %.2f s)\n",
+			     result.name, from ? "imported" : "committed",
+			     ckpt_mpi_rank(job)->global_world_size, (unsigned long long)result.seq,
+			     (unsigned long long)result.shard_count,
 			     (unsigned long long)result.size_bytes, MPI_Wtime() - began);
 	return MPI_EXIT_OK;
 }

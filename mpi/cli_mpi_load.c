@@ -15,32 +15,36 @@
 struct loading {
 	struct ckpt_mpi *job;
 	struct ckpt_mpi_reader *reader;
-	struct mpi_out *out;	      /* NULL: only read and verify */
-	struct ckpt_mpi_want *wants;  /* one a tensor, if this rank has a part of it */
-	uint64_t *boxes;	      /* starts and sizes of the wants */
-	uint64_t *first_bytes;	      /* of each want, in its tensor */
+	struct mpi_out *out;	     /* NULL: only read and verify */
+	struct ckpt_mpi_want *wants; /* one a tensor, if this rank has a part of it */
+	uint64_t *boxes;	     /* starts and sizes of the wants */
+	uint64_t *first_bytes;	     /* of each want, in its tensor */
 	size_t want_count;
 	uint64_t total_bytes;
 };
 
 /* This rank's part along dimension 0; a scalar goes to one rank, in turn. */
-static void want_part(struct loading *loading, size_t idx, const struct ckpt_mpi_tensor *tensor, uint64_t *box)
+static void want_part(struct loading *loading, size_t idx, const struct ckpt_mpi_tensor *tensor,
+		      uint64_t *box)
 {
 	const struct ckpt_mpi_rank_info *rank = ckpt_mpi_rank(loading->job);
 	struct ckpt_mpi_want *want = &loading->wants[loading->want_count];
 	uint64_t row_bytes = tensor->element_bytes;
 	uint64_t *size = box + tensor->dim_count;
 
-	if (tensor->dim_count == 0 && idx % (size_t)rank->global_world_size != (size_t)rank->global_rank)
+	if (tensor->dim_count == 0 &&
+	    idx % (size_t)rank->global_world_size != (size_t)rank->global_rank)
 		return;
 	for (uint32_t d = 0; d < tensor->dim_count; d++)
 		size[d] = tensor->shape[d];
 	for (uint32_t d = 1; d < tensor->dim_count; d++)
 		row_bytes *= tensor->shape[d];
 	if (tensor->dim_count > 0)
-		ckpt_mpi_cut(tensor->shape[0], rank->global_rank, rank->global_world_size, &box[0], &size[0]);
+		ckpt_mpi_cut(tensor->shape[0], rank->global_rank, rank->global_world_size, &box[0],
+			     &size[0]);
 	*want = (struct ckpt_mpi_want){ .tensor_idx = idx, .start = box, .size = size };
-	loading->first_bytes[loading->want_count++] = tensor->dim_count > 0 ? box[0] * row_bytes : 0;
+	loading->first_bytes[loading->want_count++] = tensor->dim_count > 0 ? box[0] * row_bytes
+									    : 0;
 }
 
 static int make_wants(void *ctx, struct ckpt_err *err)
@@ -69,14 +73,16 @@ static int make_wants(void *ctx, struct ckpt_err *err)
 	return 0;
 }
 
-static int write_part(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len, char *message)
+static int write_part(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len,
+		      char *message)
 {
 	const struct loading *loading = ctx;
 	size_t tensor_idx = loading->wants[want_idx].tensor_idx;
 
 	if (loading->out->offsets[tensor_idx] == 0)
 		return 0; /* left out of the file, but verified */
-	return mpi_out_write(loading->out, tensor_idx, loading->first_bytes[want_idx] + offset, data, len, message);
+	return mpi_out_write(loading->out, tensor_idx, loading->first_bytes[want_idx] + offset,
+			     data, len, message);
 }
 
 static int read_parts(struct loading *loading)
@@ -104,11 +110,14 @@ static void print_summary(const struct loading *loading, const char *path, doubl
 	if (!mpi_is_speaker(loading->job))
 		return;
 	(void)printf("%s: loaded %zu tensors on %d ranks (%llu bytes, %.2f s)\n", path,
-		     ckpt_mpi_reader_tensor_count(loading->reader), ckpt_mpi_rank(loading->job)->global_world_size,
+		     ckpt_mpi_reader_tensor_count(loading->reader),
+		     ckpt_mpi_rank(loading->job)->global_world_size,
 		     (unsigned long long)loading->total_bytes, secs);
 	if (loading->out && loading->out->left_out > 0)
-		mpi_say("%zu complex tensors are not in '%s': safetensors files of this kind cannot hold them",
-			loading->out->left_out, loading->out->path);
+		mpi_say("%zu complex %s not in '%s': safetensors files cannot hold them",
+			loading->out->left_out,
+			loading->out->left_out == 1 ? "tensor is" : "tensors are",
+			loading->out->path);
 }
 
 static int load(struct ckpt_mpi *job, const struct mpi_options *options)

@@ -73,7 +73,8 @@ int mpi_report(const struct ckpt_mpi *job)
 
 	for (size_t i = 0; i < count && mpi_is_speaker(job); i++)
 		mpi_say("rank %d on %s: %s: %s: %s", failures[i].rank, failures[i].host,
-			ckpt_mpi_phase_name(failures[i].phase), ckpt_err_name(failures[i].code), failures[i].message);
+			ckpt_mpi_phase_name(failures[i].phase), ckpt_err_name(failures[i].code),
+			failures[i].message);
 	return MPI_EXIT_FAILED;
 }
 
@@ -95,7 +96,8 @@ static void end_broken(const struct ckpt_mpi *job)
 	_exit(MPI_EXIT_FAILED);
 }
 
-static int run_command(const struct mpi_command *command, const struct mpi_options *options, int rank)
+static int run_command(const struct mpi_command *command, const struct mpi_options *options,
+		       int rank)
 {
 	struct ckpt_mpi_config config;
 	struct ckpt_mpi_failure why;
@@ -116,7 +118,8 @@ static int run_command(const struct mpi_command *command, const struct mpi_optio
 		return rc == -EINVAL ? MPI_EXIT_USAGE : MPI_EXIT_FAILED;
 	}
 	if (rank == 0 && ckpt_mpi_faults(job))
-		mpi_say("warning: faults on demand are in force: CKPTFS_FAULT='%s'", ckpt_mpi_faults(job));
+		mpi_say("warning: faults on demand are in force: CKPTFS_FAULT='%s'",
+			ckpt_mpi_faults(job));
 	catch_signals();
 	code = command->run(job, options);
 	if (!ckpt_mpi_usable(job))
@@ -129,21 +132,20 @@ static int run(int argc, char **argv, int rank)
 {
 	const struct mpi_command *command = NULL;
 	struct mpi_options options;
-	enum mpi_want want;
 	struct ckpt_buf text;
 	struct ckpt_err err = CKPT_ERR_INIT;
 	int code = MPI_EXIT_OK;
 	int rc;
 
 	ckpt_buf_init(&text);
-	rc = mpi_options_parse(argc, argv, &options, &command, &want, &text, &err);
+	rc = mpi_options_parse(argc, argv, &options, &command, &text, &err);
 	if (rc < 0 && rank == 0)
 		mpi_say("%s", err.msg[0] ? err.msg : "memory is out");
 	if (rc < 0)
 		code = rc == -ENOMEM ? MPI_EXIT_FAILED : MPI_EXIT_USAGE;
-	else if (want == MPI_WANT_TEXT && rank == 0)
+	else if (!command && rank == 0)
 		(void)fwrite(text.data, 1, text.len_bytes, stdout);
-	else if (want == MPI_WANT_RUN)
+	else if (command)
 		code = run_command(command, &options, rank);
 	mpi_options_release(&options);
 	ckpt_buf_release(&text);
@@ -159,7 +161,8 @@ int main(int argc, char **argv)
 		mpi_say("cannot set up the environment: memory is out");
 		return MPI_EXIT_FAILED;
 	}
-	if (MPI_Init(&argc, &argv) != MPI_SUCCESS || MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS) {
+	if (MPI_Init(&argc, &argv) != MPI_SUCCESS ||
+	    MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS) {
 		mpi_say("MPI does not start; run it with mpirun of the MPI it was built with");
 		return MPI_EXIT_FAILED;
 	}

@@ -12,7 +12,8 @@
 #include "store/store.h"
 
 static const struct mpi_command *const commands[] = {
-	&mpi_save_command, &mpi_load_command, &mpi_commit_command, &mpi_import_command, &mpi_verify_command,
+	&mpi_save_command,   &mpi_load_command,	  &mpi_commit_command,
+	&mpi_import_command, &mpi_verify_command,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -23,8 +24,8 @@ struct parse {
 };
 
 struct row {
-	const char *name;
-	char letter; /* in struct mpi_command.options; only -C is one for users too */
+	const char *name; /* without dashes; NULL: only the letter, for -C */
+	char letter;	  /* in struct mpi_command.options */
 	const char *value;
 	const char *help;
 	int (*take)(struct parse *parse, const char *text);
@@ -49,10 +50,12 @@ static int take_to(struct parse *parse, const char *text)
 }
 
 /* A number in [min, max], or the message that names the option. */
-static int take_number(struct parse *parse, const char *name, const char *text, uint64_t max, uint64_t *out)
+static int take_number(struct parse *parse, const char *name, const char *text, uint64_t max,
+		       uint64_t *out)
 {
 	if (num_parse_u64(text, out) < 0 || *out > max)
-		return ckpt_err_set(parse->err, -EINVAL, "option '--%s': '%s' is no number from 0 to %llu", name, text,
+		return ckpt_err_set(parse->err, -EINVAL,
+				    "option '--%s': '%s' is no number from 0 to %llu", name, text,
 				    (unsigned long long)max);
 	return 0;
 }
@@ -83,7 +86,9 @@ static int take_timeout(struct parse *parse, const char *text)
 	int rc = take_number(parse, "timeout", text, UINT32_MAX, &secs);
 
 	if (rc == 0 && secs == 0)
-		return ckpt_err_set(parse->err, -EINVAL, "option '--timeout': 0 s would end every wait at once; give 1 or more");
+		return ckpt_err_set(
+			parse->err, -EINVAL,
+			"option '--timeout': 0 s would end every wait at once; give 1 or more");
 	parse->options->timeout_secs = (uint32_t)secs;
 	return rc;
 }
@@ -95,7 +100,8 @@ static int take_io(struct parse *parse, const char *text)
 	else if (strcmp(text, "mpiio") == 0)
 		parse->options->io = CKPT_MPI_IO_MPIIO;
 	else
-		return ckpt_err_set(parse->err, -EINVAL, "option '--io': '%s' is neither 'posix' nor 'mpiio'", text);
+		return ckpt_err_set(parse->err, -EINVAL,
+				    "option '--io': '%s' is neither 'posix' nor 'mpiio'", text);
 	return 0;
 }
 
@@ -122,9 +128,12 @@ static int take_meta(struct parse *parse, const char *text)
 	struct ckpt_buf key;
 
 	if (key_len == 0 || text[key_len] == '\0')
-		return ckpt_err_set(parse->err, -EINVAL, "option '--meta': '%s' is not KEY=VALUE", text);
+		return ckpt_err_set(parse->err, -EINVAL, "option '--meta': '%s' is not KEY=VALUE",
+				    text);
 	if (!ckpt_path_is_utf8(text, strlen(text)))
-		return ckpt_err_set(parse->err, -EINVAL, "option '--meta': key and value must be UTF-8 without control characters");
+		return ckpt_err_set(
+			parse->err, -EINVAL,
+			"option '--meta': key and value must be UTF-8 without control characters");
 	ckpt_buf_init(&key);
 	ckpt_buf_add(&key, text, key_len);
 	ckpt_buf_add_char(meta, meta->len_bytes ? ',' : '{');
@@ -155,13 +164,16 @@ static int close_meta(struct parse *parse)
 static const struct row rows[] = {
 	{ "from", 'f', "FILE", "FILE.safetensors, or an index.json that names several", take_from },
 	{ "to", 't', "OUT", "write one safetensors file with all tensors", take_to },
-	{ "shard", 'd', "DIM", "cut tensors along dimension DIM (0); one without it is written once", take_shard },
+	{ "shard", 'd', "DIM",
+	  "cut tensors along dimension DIM (0); one without it is written once", take_shard },
 	{ "step", 's', "N", "training step of the checkpoint", take_step },
 	{ "meta", 'm', "K=V", "a fact to keep with the checkpoint; may be repeated", take_meta },
-	{ "io", 'i', "WAY", "how small shards are written together: posix (default) or mpiio", take_io },
+	{ "io", 'i', "WAY", "how small shards are written together: posix (default) or mpiio",
+	  take_io },
 	{ "coordinator", 'c', "RANK", "rank that plans and commits (0)", take_coordinator },
 	{ "timeout", 'w', "SECS", "how long ranks wait for each other (600)", take_timeout },
-	{ "store", 'C', "DIR", "-C DIR: store of relative names (also $CKPTFS_STORE)", take_store },
+	{ NULL, 'C', "DIR", "the store for names that are not found from here (also $CKPTFS_STORE)",
+	  take_store },
 };
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
@@ -169,21 +181,27 @@ static const struct row rows[] = {
 
 static void print_overview(struct ckpt_buf *out)
 {
-	ckpt_buf_add_str(out, "Usage: mpirun -n RANKS ckptfs-mpi COMMAND [OPTIONS] ARGS\n"
-			      "Write, read and check the checkpoints of a ckptfs store from all ranks of an MPI job.\n\n");
+	ckpt_buf_add_str(
+		out,
+		"Usage: mpirun -n RANKS ckptfs-mpi COMMAND [OPTIONS] ARGS\n"
+		"Write, read and check the checkpoints of a ckptfs store from all ranks of an MPI job.\n\n");
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
 		ckpt_buf_printf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
-	ckpt_buf_add_str(out, "\n'ckptfs-mpi COMMAND --help' says more; the manual is ckptfs-mpi(1).\n"
-			      "Exit codes: 0 done; 1 not done, or damage found; 2 the command line is wrong.\n");
+	ckpt_buf_add_str(
+		out,
+		"\n'ckptfs-mpi COMMAND --help' says more; the manual is ckptfs-mpi(1).\n"
+		"Exit codes: 0 done; 1 not done, or damage found; 2 the command line is wrong.\n");
 }
 
 static void print_command(const struct mpi_command *command, struct ckpt_buf *out)
 {
-	ckpt_buf_printf(out, "Usage: mpirun -n RANKS ckptfs-mpi %s [OPTIONS] %s\n%s\n\n", command->name, command->args,
-			command->details);
+	ckpt_buf_printf(out, "Usage: mpirun -n RANKS ckptfs-mpi %s [OPTIONS] %s\n%s\n\n",
+			command->name, command->args, command->details);
 	for (size_t i = 0; i < ROW_COUNT; i++) {
-		if (strchr(command->options, rows[i].letter))
-			ckpt_buf_printf(out, "  --%-11s %-6s %s\n", rows[i].name, rows[i].value, rows[i].help);
+		if (!strchr(command->options, rows[i].letter))
+			continue;
+		ckpt_buf_printf(out, "  %s%-12s %-5s %s\n", rows[i].name ? "--" : "-C",
+				rows[i].name ? rows[i].name : "", rows[i].value, rows[i].help);
 	}
 	ckpt_buf_add_str(out, "  --help\n");
 }
@@ -204,8 +222,9 @@ static void make_longs(const struct mpi_command *command, struct option *longs)
 	size_t count = 0;
 
 	for (size_t i = 0; i < ROW_COUNT; i++) {
-		if (strchr(command->options, rows[i].letter))
-			longs[count++] = (struct option){ rows[i].name, required_argument, NULL, rows[i].letter };
+		if (rows[i].name && strchr(command->options, rows[i].letter))
+			longs[count++] = (struct option){ rows[i].name, required_argument, NULL,
+							  rows[i].letter };
 	}
 	longs[count++] = (struct option){ "help", no_argument, NULL, 'h' };
 	longs[count] = (struct option){ NULL, 0, NULL, 0 };
@@ -220,22 +239,27 @@ static int take_option(struct parse *parse, int letter)
 	return -EINVAL;
 }
 
-static int check_args(const struct mpi_command *command, const struct mpi_options *options, struct ckpt_err *err)
+static int check_args(const struct mpi_command *command, const struct mpi_options *options,
+		      struct ckpt_err *err)
 {
 	if (options->arg_count < command->min_args)
-		return ckpt_err_set(err, -EINVAL, "%s: an argument is missing; usage: ckptfs-mpi %s [OPTIONS] %s", command->name,
-				    command->name, command->args);
+		return ckpt_err_set(err, -EINVAL,
+				    "%s: an argument is missing; usage: ckptfs-mpi %s [OPTIONS] %s",
+				    command->name, command->name, command->args);
 	if (options->arg_count > command->max_args)
-		return ckpt_err_set(err, -EINVAL, "%s: '%s' is one argument too many; usage: ckptfs-mpi %s [OPTIONS] %s",
-				    command->name, options->args[command->max_args], command->name, command->args);
+		return ckpt_err_set(
+			err, -EINVAL,
+			"%s: '%s' is one argument too many; usage: ckptfs-mpi %s [OPTIONS] %s",
+			command->name, options->args[command->max_args], command->name,
+			command->args);
 	if (command == &mpi_save_command && !options->from)
 		return ckpt_err_set(err, -EINVAL, "save: option '--from FILE' is missing");
 	return 0;
 }
 
-/* The options of a command; argv[0] is its name. */
-static int parse_command(const struct mpi_command *command, int argc, char **argv, struct mpi_options *out,
-			 enum mpi_want *want, struct ckpt_err *err)
+/* The options of a command; argv[0] is its name. *@out_help: it was asked for, and nothing else matters. */
+static int parse_command(const struct mpi_command *command, int argc, char **argv,
+			 struct mpi_options *out, bool *out_help, struct ckpt_err *err)
 {
 	struct parse parse = { .options = out, .err = err };
 	struct option longs[ROW_COUNT + 2];
@@ -249,14 +273,17 @@ static int parse_command(const struct mpi_command *command, int argc, char **arg
 		const char *word = optind > 0 ? argv[optind - 1] : "";
 
 		if (letter == 'h') {
-			*want = MPI_WANT_TEXT;
+			*out_help = true;
 			return 0;
 		}
 		if (letter == '?')
-			rc = ckpt_err_set(err, -EINVAL, "%s: unknown option '%s'; 'ckptfs-mpi %s --help' lists them",
-					  command->name, word, command->name);
+			rc = ckpt_err_set(
+				err, -EINVAL,
+				"%s: unknown option '%s'; 'ckptfs-mpi %s --help' lists them",
+				command->name, word, command->name);
 		else if (letter == ':')
-			rc = ckpt_err_set(err, -EINVAL, "%s: option '%s' needs a value", command->name, word);
+			rc = ckpt_err_set(err, -EINVAL, "%s: option '%s' needs a value",
+					  command->name, word);
 		else
 			rc = take_option(&parse, letter);
 	}
@@ -272,35 +299,42 @@ void mpi_options_release(struct mpi_options *options)
 	ckpt_buf_release(&options->meta);
 }
 
-int mpi_options_parse(int argc, char **argv, struct mpi_options *out, const struct mpi_command **out_command,
-		      enum mpi_want *out_want, struct ckpt_buf *text, struct ckpt_err *err)
+static void set_defaults(struct mpi_options *out)
 {
-	const char *word = argc > 1 ? argv[1] : "";
-	int rc;
-
 	*out = (struct mpi_options){
 		.base = getenv("CKPTFS_STORE"),
 		.timeout_secs = CKPT_MPI_BARRIER_TIMEOUT_SECS,
 	};
 	ckpt_buf_init(&out->meta);
-	*out_want = MPI_WANT_TEXT;
-	if (strcmp(word, "--version") == 0) {
+}
+
+int mpi_options_parse(int argc, char **argv, struct mpi_options *out,
+		      const struct mpi_command **out_command, struct ckpt_buf *text,
+		      struct ckpt_err *err)
+{
+	const char *word = argc > 1 ? argv[1] : "";
+	const struct mpi_command *command = find_command(word);
+	bool help = false;
+	int rc;
+
+	set_defaults(out);
+	*out_command = NULL;
+	if (strcmp(word, "--version") == 0)
 		ckpt_buf_add_str(text, "ckptfs-mpi " CKPTFS_VERSION "\n");
-		return ckpt_buf_check(text);
-	}
-	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+	else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
 		print_overview(text);
+	else if (!*word)
+		return ckpt_err_set(err, -EINVAL,
+				    "a command is missing; 'ckptfs-mpi --help' lists them");
+	else if (!command)
+		return ckpt_err_set(err, -EINVAL,
+				    "'%s' is no command; 'ckptfs-mpi --help' lists them", word);
+	if (!command)
 		return ckpt_buf_check(text);
-	}
-	*out_command = find_command(word);
-	if (!*out_command)
-		return ckpt_err_set(err, -EINVAL, *word ? "'%s' is no command; 'ckptfs-mpi --help' lists them" : "a command is missing%s; 'ckptfs-mpi --help' lists them",
-				    word);
-	*out_want = MPI_WANT_RUN;
-	rc = parse_command(*out_command, argc - 1, argv + 1, out, out_want, err);
-	if (rc == 0 && *out_want == MPI_WANT_TEXT) {
-		print_command(*out_command, text);
-		rc = ckpt_buf_check(text);
-	}
-	return rc;
+	rc = parse_command(command, argc - 1, argv + 1, out, &help, err);
+	if (rc == 0 && help)
+		print_command(command, text);
+	else if (rc == 0)
+		*out_command = command;
+	return rc < 0 ? rc : ckpt_buf_check(text);
 }

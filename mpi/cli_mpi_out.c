@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +39,8 @@ struct layout {
 };
 
 /* Items are sorted by the layout; shapes lead back to the tensors they came from. */
-static size_t idx_of(const struct ckpt_st_item *item, const struct ckpt_mpi_reader *reader, size_t count)
+static size_t idx_of(const struct ckpt_st_item *item, const struct ckpt_mpi_reader *reader,
+		     size_t count)
 {
 	struct ckpt_mpi_tensor tensor;
 	size_t low = 0;
@@ -59,8 +59,8 @@ static size_t idx_of(const struct ckpt_st_item *item, const struct ckpt_mpi_read
 	return low;
 }
 
-static int collect_items(struct mpi_out *out, const struct ckpt_mpi_reader *reader, struct ckpt_st_item *items,
-			 size_t *out_count, struct ckpt_err *err)
+static int collect_items(struct mpi_out *out, const struct ckpt_mpi_reader *reader,
+			 struct ckpt_st_item *items, size_t *out_count, struct ckpt_err *err)
 {
 	struct ckpt_mpi_tensor first = { .set = NULL };
 
@@ -72,8 +72,10 @@ static int collect_items(struct mpi_out *out, const struct ckpt_mpi_reader *read
 		if (i == 0)
 			first = tensor;
 		if (strcmp(tensor.set, first.set) != 0)
-			return ckpt_err_set(err, -EINVAL, "the checkpoint has several tensor sets ('%s', '%s'), which one file cannot hold; load it without --to",
-					    first.set, tensor.set);
+			return ckpt_err_set(
+				err, -EINVAL,
+				"the checkpoint has several tensor sets ('%s', '%s'), which one file cannot hold; load it without --to",
+				first.set, tensor.set);
 		/* Complex tensors are left out, as they are in all.safetensors. */
 		if (tensor.dtype[0] == 'C') {
 			out->left_out++;
@@ -124,11 +126,14 @@ static int create(void *ctx, struct ckpt_err *err)
 	int rc = ckpt_io_fstatat(AT_FDCWD, out->path, &st, 0);
 
 	if (rc == 0 && !S_ISREG(st.st_mode))
-		return ckpt_err_set(err, -EEXIST, "'%s' is there and no regular file; choose another name", out->path);
-	out->fd = ckpt_io_openat(AT_FDCWD, out->partial.data, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0666);
+		return ckpt_err_set(err, -EEXIST,
+				    "'%s' is there and no regular file; choose another name",
+				    out->path);
+	out->fd = ckpt_io_openat(AT_FDCWD, out->partial.data,
+				 O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0666);
 	if (out->fd < 0)
 		return fail(out, out->fd, err);
-	out->created = true;
+	out->created = true; /* the others learn it with the inode */
 	rc = ckpt_io_fallocate(out->fd, 0, out->file_bytes);
 	if (rc == -EOPNOTSUPP)
 		rc = ckpt_io_ftruncate(out->fd, out->file_bytes);
@@ -153,8 +158,10 @@ static int attach(void *ctx, struct ckpt_err *err)
 	if (rc < 0)
 		return fail(out, rc, err);
 	if (st.st_ino != out->ino)
-		return ckpt_err_set(err, -ENXIO, "this host sees another file at '%s' than rank %d does; write to storage that all ranks share",
-				    out->partial.data, out->job->config.coordinator);
+		return ckpt_err_set(
+			err, -ENXIO,
+			"this host sees another file at '%s' than rank %d does; write to storage that all ranks share",
+			out->partial.data, out->job->config.coordinator);
 	return 0;
 }
 
@@ -174,15 +181,18 @@ int mpi_out_begin(struct mpi_out *out, const struct ckpt_mpi_reader *reader)
 		rc = ckpt_job_go_on(job, coordinates, create, out);
 	if (rc == 0)
 		rc = ckpt_coll_max(job, out->ino, &out->ino);
+	out->created = out->created || rc == 0;
 	return rc < 0 ? rc : ckpt_job_go_on(job, !coordinates, attach, out);
 }
 
-int mpi_out_write(struct mpi_out *out, size_t tensor_idx, uint64_t offset, const void *data, size_t len, char *message)
+int mpi_out_write(struct mpi_out *out, size_t tensor_idx, uint64_t offset, const void *data,
+		  size_t len, char *message)
 {
 	int rc = ckpt_io_pwrite_full(out->fd, data, len, out->offsets[tensor_idx] + offset);
 
 	if (rc < 0)
-		(void)snprintf(message, CKPT_MPI_MESSAGE_MAX, "cannot write '%s': %s", out->partial.data, strerror(-rc));
+		(void)snprintf(message, CKPT_MPI_MESSAGE_MAX, "cannot write '%s': %s",
+			       out->partial.data, strerror(-rc));
 	return rc;
 }
 
@@ -194,29 +204,51 @@ static int sync_bytes(void *ctx, struct ckpt_err *err)
 	return rc < 0 ? fail(out, rc, err) : 0;
 }
 
+/* The folder that OUT is in. */
+static void add_folder(struct ckpt_buf *out, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash)
+		ckpt_buf_add(out, path, (size_t)(slash - path) + 1);
+	else
+		ckpt_buf_add_char(out, '.');
+}
+
 static int publish(void *ctx, struct ckpt_err *err)
 {
 	struct mpi_out *out = ctx;
-	CKPT_FREE char *copy = strdup(out->path);
-	int rc = copy ? ckpt_io_renameat(AT_FDCWD, out->partial.data, AT_FDCWD, out->path) : -ENOMEM;
+	struct ckpt_buf folder;
+	int rc = ckpt_io_renameat(AT_FDCWD, out->partial.data, AT_FDCWD, out->path);
 
 	if (rc < 0)
-		return ckpt_err_sys(err, rc, "cannot rename '%s' to '%s'", out->partial.data, out->path);
+		return ckpt_err_sys(err, rc, "cannot rename '%s' to '%s'", out->partial.data,
+				    out->path);
 	out->created = false;
-	rc = ckpt_io_sync_dir(AT_FDCWD, dirname(copy));
+	ckpt_buf_init(&folder);
+	add_folder(&folder, out->path);
+	rc = ckpt_buf_check(&folder);
+	if (rc == 0)
+		rc = ckpt_io_sync_dir(AT_FDCWD, folder.data);
+	ckpt_buf_release(&folder);
 	return rc < 0 ? ckpt_err_sys(err, rc, "cannot make the name '%s' durable", out->path) : 0;
 }
 
 int mpi_out_end(struct mpi_out *out, int code)
 {
+	const struct ckpt_mpi *job = out->job;
 	int rc = code;
+	int remover;
 
 	out->job->phase = CKPT_MPI_READ_DATA;
 	if (rc == 0)
 		rc = ckpt_job_go_on(out->job, true, sync_bytes, out);
 	if (rc == 0)
 		rc = ckpt_job_go_on(out->job, ckpt_job_is_coordinator(out->job), publish, out);
-	if (rc < 0 && out->created)
-		ckpt_ignore(ckpt_io_unlinkat(AT_FDCWD, out->partial.data, 0)); /* what led here is what is reported */
+	/* Where the coordinator does not answer any more, another must do it. */
+	remover = ckpt_mpi_usable(job) ? job->config.coordinator : ckpt_mpi_reporter(job);
+	if (rc < 0 && out->created && job->info.global_rank == remover)
+		ckpt_ignore(ckpt_io_unlinkat(AT_FDCWD, out->partial.data,
+					     0)); /* what led here is what is reported */
 	return rc;
 }

@@ -16,7 +16,9 @@ static int open_source(void *ctx, struct ckpt_err *err)
 	struct saving *saving = ctx;
 	int rc = mpi_source_open(&saving->source, saving->options->from, err);
 
-	return rc < 0 ? rc : mpi_source_cut(&saving->source, saving->options->shard_dim, ckpt_mpi_rank(saving->job));
+	return rc < 0 ? rc
+		      : mpi_source_cut(&saving->source, saving->options->shard_dim,
+				       ckpt_mpi_rank(saving->job));
 }
 
 /* The coordinator first: what is wrong with the input shall be said once, before anything is touched. */
@@ -56,10 +58,11 @@ static int save(struct ckpt_mpi *job, const struct mpi_options *options)
 	if (rc < 0)
 		return mpi_report(job);
 	if (mpi_is_speaker(job))
-		(void)printf("%s: saved %zu tensors from %d ranks (seq %llu, %llu shards, %llu bytes, %.2f s)\n", result.name,
-			     saving.source.count, ckpt_mpi_rank(job)->global_world_size, (unsigned long long)result.seq,
-			     (unsigned long long)result.shard_count, (unsigned long long)result.size_bytes,
-			     MPI_Wtime() - began);
+		(void)printf(
+			"%s: saved %zu tensors from %d ranks (seq %llu, %llu shards, %llu bytes, %.2f s)\n",
+			result.name, saving.source.count, ckpt_mpi_rank(job)->global_world_size,
+			(unsigned long long)result.seq, (unsigned long long)result.shard_count,
+			(unsigned long long)result.size_bytes, MPI_Wtime() - began);
 	return MPI_EXIT_OK;
 }
 
@@ -67,8 +70,9 @@ const struct mpi_command mpi_save_command = {
 	.name = "save",
 	.args = "CHECKPOINT --from FILE",
 	.summary = "write a safetensors model as a new checkpoint, cut among the ranks",
-	.details = "Every tensor is cut along one dimension, as torch.chunk cuts; a rank's part is a\n"
-		   "shard 'rank-NNNNN/FQN@START'. It is committed when every rank succeeded.",
+	.details =
+		"Every tensor is cut along one dimension, as torch.chunk cuts; a rank's part is a\n"
+		"shard 'rank-NNNNN/FQN@START'. It is committed when every rank succeeded.",
 	.options = "fdsmicwC",
 	.min_args = 1,
 	.max_args = 1,

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/num.h"
+#include "base/path.h"
 
 void mpi_source_release(struct mpi_source *source)
 {
@@ -26,6 +27,28 @@ void mpi_source_release(struct mpi_source *source)
 	ckpt_st_family_release(&source->family);
 }
 
+/* Names become file names and lines of the manifest. */
+static int check_names(const struct ckpt_st_header *header, const char *file, struct ckpt_err *err)
+{
+	struct ckpt_buf shown;
+	int rc = 0;
+
+	ckpt_buf_init(&shown);
+	for (size_t i = 0; i < header->tensor_count && rc == 0; i++) {
+		const char *fqn = header->tensors[i].fqn;
+
+		if (*fqn && ckpt_path_is_utf8(fqn, strlen(fqn)))
+			continue;
+		ckpt_path_escape(&shown, fqn);
+		rc = ckpt_err_set(
+			err, -EINVAL,
+			"tensor '%s' of '%s' cannot be stored: a name must be text without control characters; rename it",
+			shown.data, file);
+	}
+	ckpt_buf_release(&shown);
+	return rc;
+}
+
 static int open_files(struct mpi_source *source, struct ckpt_err *err)
 {
 	const struct ckpt_st_family *family = &source->family;
@@ -38,8 +61,11 @@ static int open_files(struct mpi_source *source, struct ckpt_err *err)
 	for (size_t i = 0; i < family->file_count; i++) {
 		source->fds[i] = ckpt_io_openat(AT_FDCWD, family->files[i], O_RDONLY, 0);
 		if (source->fds[i] < 0)
-			return ckpt_err_sys(err, source->fds[i], "cannot open '%s'", family->files[i]);
+			return ckpt_err_sys(err, source->fds[i], "cannot open '%s'",
+					    family->files[i]);
 		source->count += family->headers[i].tensor_count;
+		if (check_names(&family->headers[i], family->files[i], err) < 0)
+			return -EINVAL;
 	}
 	return 0;
 }
@@ -70,7 +96,8 @@ int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err
 	return 0;
 }
 
-int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim, const struct ckpt_mpi_rank_info *rank)
+int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
+		   const struct ckpt_mpi_rank_info *rank)
 {
 	for (size_t i = 0; i < source->count; i++) {
 		struct mpi_source_tensor *it = &source->tensors[i];
@@ -82,8 +109,9 @@ int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim, const struct c
 			return -ENOMEM;
 		memcpy(it->size, it->tensor->shape, dim_count * sizeof(*it->size));
 		if (shard_dim < dim_count)
-			ckpt_mpi_cut(it->tensor->shape[shard_dim], rank->global_rank, rank->global_world_size,
-				     &it->start[shard_dim], &it->size[shard_dim]);
+			ckpt_mpi_cut(it->tensor->shape[shard_dim], rank->global_rank,
+				     rank->global_world_size, &it->start[shard_dim],
+				     &it->size[shard_dim]);
 		it->chunk = (struct ckpt_mpi_chunk){ .start = it->start, .size = it->size };
 		source->entries[i] = (struct ckpt_mpi_entry){
 			.fqn = it->tensor->fqn,
@@ -125,38 +153,39 @@ static int fail(const struct mpi_source *source, size_t idx, int code, char *mes
 {
 	const struct mpi_source_tensor *it = &source->tensors[idx];
 
-	(void)snprintf(message, CKPT_MPI_MESSAGE_MAX, "cannot read tensor '%s' of '%s': %s", it->tensor->fqn,
-		       source->family.files[it->file_idx],
-		       code == -ESTALE ? "the file has become shorter; save again when nobody writes it" : strerror(-code));
+	(void)snprintf(message, CKPT_MPI_MESSAGE_MAX, "cannot read tensor '%s' of '%s': %s",
+		       it->tensor->fqn, source->family.files[it->file_idx],
+		       code == -ESTALE
+			       ? "the file has become shorter; save again when nobody writes it"
+			       : strerror(-code));
 	return code;
 }
 
-int mpi_source_read(void *ctx, size_t entry_idx, size_t chunk_idx, uint64_t offset, void *out, size_t len, char *message)
+int mpi_source_read(void *ctx, const struct ckpt_mpi_piece *piece)
 {
 	struct mpi_source *source = ctx;
-	int fd = source->fds[source->tensors[entry_idx].file_idx];
-	unsigned char *to = out;
+	int fd = source->fds[source->tensors[piece->entry_idx].file_idx];
+	unsigned char *to = piece->out;
+	uint64_t offset = piece->offset;
 
-	(void)chunk_idx; /* there is one an entry */
-	if (source->planned_idx != entry_idx)
-		plan(source, entry_idx);
-	while (len > 0) {
+	if (source->planned_idx != piece->entry_idx)
+		plan(source, piece->entry_idx);
+	for (size_t left = piece->len, bytes; left > 0; left -= bytes) {
 		uint64_t within = offset % source->copy.run_bytes;
-		size_t bytes = num_min(len, source->copy.run_bytes - within);
 		uint64_t from;
 		uint64_t in_chunk;
 		size_t got = 0;
 		int rc;
 
+		bytes = num_min(left, source->copy.run_bytes - within);
 		ckpt_copy_run(&source->copy, offset / source->copy.run_bytes, &from, &in_chunk);
 		rc = ckpt_io_pread_full(fd, to, bytes, source->copy_from + from + within, &got);
 		if (rc == 0 && got != bytes)
 			rc = -ESTALE;
 		if (rc < 0)
-			return fail(source, entry_idx, rc, message);
+			return fail(source, piece->entry_idx, rc, piece->message);
 		offset += bytes;
 		to += bytes;
-		len -= bytes;
 	}
 	return 0;
 }

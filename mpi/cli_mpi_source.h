@@ -29,11 +29,13 @@ struct mpi_source {
 };
 
 /** mpi_source_open - read the headers of @path. mpi_source_release() it, also after a failure. Errors: as ckpt_st_family_open. */
-int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err) CKPT_MUST_CHECK;
+int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err)
+	CKPT_MUST_CHECK;
 /** mpi_source_cut - @rank's part of every tensor along @shard_dim; a tensor without that dimension is everybody's. */
-int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim, const struct ckpt_mpi_rank_info *rank) CKPT_MUST_CHECK;
+int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
+		   const struct ckpt_mpi_rank_info *rank) CKPT_MUST_CHECK;
 /** mpi_source_read - ckpt_mpi_save_request.read; @ctx is the source. */
-int mpi_source_read(void *ctx, size_t entry_idx, size_t chunk_idx, uint64_t offset, void *out, size_t len, char *message);
+int mpi_source_read(void *ctx, const struct ckpt_mpi_piece *piece);
 void mpi_source_release(struct mpi_source *source);
 
 #endif

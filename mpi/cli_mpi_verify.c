@@ -22,9 +22,9 @@
 struct verify {
 	struct ckpt_mpi *job;
 	const struct mpi_options *options;
-	const char *path;      /* at hand */
-	struct ckpt_buf list;  /* folders and names of the checkpoints behind it */
-	const char *folder;    /* at hand */
+	const char *path;     /* at hand */
+	struct ckpt_buf list; /* folders and names of the checkpoints behind it */
+	const char *folder;   /* at hand */
 	const char *name;
 	struct ckpt_buf found; /* this rank's findings, each a string */
 	struct ckpt_verify_result result;
@@ -70,8 +70,10 @@ static int list_place(struct verify *verify, const struct ckpt_place *place, str
 	int rc;
 
 	if (!is_folder && place->kind != CKPT_PLACE_CHECKPOINT)
-		return ckpt_err_set(err, -ENOENT, "'%s' is no checkpoint, group or store; 'ckptfs ls' lists what is there",
-				    verify->path);
+		return ckpt_err_set(
+			err, -ENOENT,
+			"'%s' is no checkpoint, group or store; 'ckptfs ls' lists what is there",
+			verify->path);
 	if (!place->store_path) {
 		add_checkpoint(verify, place->folder, place->name);
 		return 0;
@@ -151,7 +153,8 @@ static int by_natural_order(const void *a, const void *b)
 	return strverscmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int collect_lines(const struct ckpt_buf *all, size_t world_size, const char ***out, size_t *out_count)
+static int collect_lines(const struct ckpt_buf *all, size_t world_size, const char ***out,
+			 size_t *out_count)
 {
 	const char **lines = NULL;
 	size_t count = 0;
@@ -200,8 +203,8 @@ static int print_findings(struct verify *verify, const struct ckpt_buf *all)
 
 static void print_ok(const struct verify *verify, uint64_t shard_count, uint64_t size_bytes)
 {
-	(void)printf("%s: ok (%llu shards, %llu bytes)\n", verify->name, (unsigned long long)shard_count,
-		     (unsigned long long)size_bytes);
+	(void)printf("%s: ok (%llu shards, %llu bytes)\n", verify->name,
+		     (unsigned long long)shard_count, (unsigned long long)size_bytes);
 }
 
 static int gather_findings(struct verify *verify, struct ckpt_buf *all)
@@ -209,8 +212,8 @@ static int gather_findings(struct verify *verify, struct ckpt_buf *all)
 	struct ckpt_mpi *job = verify->job;
 	bool coordinates = ckpt_job_is_coordinator(job);
 	uint64_t before = verify->finding_count;
-	uint64_t shard_count;
-	uint64_t size_bytes;
+	uint64_t shard_count = 0;
+	uint64_t size_bytes = 0;
 	int rc = ckpt_coll_gather(job, &verify->found, all);
 
 	if (rc == 0)
@@ -259,7 +262,8 @@ static int verify_path(struct verify *verify)
 
 	ckpt_buf_reset(&verify->list);
 	if (rc == 0)
-		rc = ckpt_job_run(job, CKPT_MPI_SET_UP_STORAGE_READER, ckpt_job_is_coordinator(job), list, verify);
+		rc = ckpt_job_run(job, CKPT_MPI_SET_UP_STORAGE_READER, ckpt_job_is_coordinator(job),
+				  list, verify);
 	if (rc == 0)
 		rc = ckpt_coll_bcast(job, &verify->list);
 	in = ckpt_wire_over(&verify->list);
@@ -286,9 +290,12 @@ static int verify_all(struct ckpt_mpi *job, const struct mpi_options *options)
 			code = mpi_report(job);
 	}
 	if (verify.finding_count > 0)
-		mpi_say("%llu findings in %llu of %llu checkpoints; restore what is named above from another copy",
-			(unsigned long long)verify.finding_count, (unsigned long long)verify.damaged_count,
-			(unsigned long long)verify.checked_count);
+		mpi_say("%llu %s in %llu of %llu %s; restore what is named above from another copy",
+			(unsigned long long)verify.finding_count,
+			verify.finding_count == 1 ? "finding" : "findings",
+			(unsigned long long)verify.damaged_count,
+			(unsigned long long)verify.checked_count,
+			verify.checked_count == 1 ? "checkpoint" : "checkpoints");
 	if (ckpt_mpi_usable(job) && ckpt_coll_max(job, verify.finding_count, &finding_count) < 0)
 		code = mpi_report(job);
 	ckpt_buf_release(&verify.found);

@@ -50,7 +50,8 @@ static int parse_ranks(char *list, struct ckpt_fault fault, struct ckpt_fault_se
 		if (num_parse_u64(word, &rank) < 0 || rank > INT32_MAX)
 			return ckpt_err_set(err, -EINVAL, "'%s' is no rank; " REMEDY, word);
 		if (out->count == CKPT_FAULT_MAX)
-			return ckpt_err_set(err, -EINVAL, "more than %d faults; " REMEDY, CKPT_FAULT_MAX);
+			return ckpt_err_set(err, -EINVAL, "more than %d faults; " REMEDY,
+					    CKPT_FAULT_MAX);
 		fault.rank = (int)rank;
 		out->faults[out->count++] = fault;
 		word = rest;
@@ -118,8 +119,9 @@ static int act(enum ckpt_fault_action action, struct ckpt_err *err)
 	case CKPT_FAULT_ENOSPC:
 		return ckpt_err_sys(err, -ENOSPC, "fault on demand (CKPTFS_FAULT)");
 	case CKPT_FAULT_SHORT:
-		return ckpt_err_set(err, -EIO,
-				    "fault on demand (CKPTFS_FAULT): fewer bytes were moved than asked");
+		return ckpt_err_set(
+			err, -EIO,
+			"fault on demand (CKPTFS_FAULT): fewer bytes were moved than asked");
 	case CKPT_FAULT_ERROR:
 		break;
 	}

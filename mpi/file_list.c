@@ -65,10 +65,11 @@ static void sink(struct share *heap, size_t count)
 	}
 }
 
-int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size, struct ckpt_buf *out_wire)
+int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size,
+			struct ckpt_buf *out_wire)
 {
 	size_t rank_count = (size_t)world_size;
-	const struct ckpt_scan_file **order = array_alloc(files->file_count + 1, sizeof(*order));
+	const struct ckpt_scan_file **order = array_alloc(files->file_count + 1, sizeof(void *));
 	struct share *heap = array_alloc(rank_count, sizeof(*heap));
 
 	for (size_t rank = 0; heap && rank < rank_count; rank++)
@@ -76,7 +77,7 @@ int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size, stru
 	for (size_t i = 0; order && i < files->file_count; i++)
 		order[i] = &files->files[i];
 	if (order && files->file_count > 1)
-		qsort(order, files->file_count, sizeof(*order), compare_sizes);
+		qsort(order, files->file_count, sizeof(void *), compare_sizes);
 	for (size_t i = 0; order && heap && i < files->file_count; i++) {
 		ckpt_wire_put_u64(out_wire, (uint64_t)heap[0].rank);
 		ckpt_wire_put_str(out_wire, order[i]->path);
@@ -119,7 +120,8 @@ static int stop_when_cancelled(void *ctx, uint64_t bytes)
 	return ckpt_job_cancelled(ctx, NULL);
 }
 
-static int add_record(struct ckpt_record_list *records, const char *path, struct ckpt_known_shard **out)
+static int add_record(struct ckpt_record_list *records, const char *path,
+		      struct ckpt_known_shard **out)
 {
 	*out = ckpt_record_add(records);
 	if (!*out)
@@ -129,7 +131,8 @@ static int add_record(struct ckpt_record_list *records, const char *path, struct
 }
 
 /* Synced before it is stamped and stamped before it is read: what changes later shows in the stamp. */
-static int sum_file(const struct ckpt_file_work *work, const char *path, struct ckpt_known_shard *record)
+static int sum_file(const struct ckpt_file_work *work, const char *path,
+		    struct ckpt_known_shard *record)
 {
 	CKPT_CLOSE int fd = ckpt_io_open_beneath(work->from_fd, path, O_RDONLY, 0);
 	struct stat st;
@@ -140,7 +143,8 @@ static int sum_file(const struct ckpt_file_work *work, const char *path, struct 
 	if (rc < 0)
 		return rc;
 	ckpt_record_stamp(record, &st);
-	return ckpt_sums_file(fd, record->shard.size_bytes, &record->shard, stop_when_cancelled, work->job);
+	return ckpt_sums_file(fd, record->shard.size_bytes, &record->shard, stop_when_cancelled,
+			      work->job);
 }
 
 int ckpt_file_list_sum(const struct ckpt_file_work *work, const struct ckpt_file_list *list,
@@ -157,7 +161,8 @@ int ckpt_file_list_sum(const struct ckpt_file_work *work, const struct ckpt_file
 		if (rc == -EINTR)
 			return ckpt_job_cancelled(work->job, err);
 		if (rc < 0)
-			return ckpt_err_sys(err, rc, "cannot hash '%s/%s'", work->from, list->paths[i]);
+			return ckpt_err_sys(err, rc, "cannot hash '%s/%s'", work->from,
+					    list->paths[i]);
 	}
 	return 0;
 }
@@ -219,8 +224,8 @@ static int seal_copy(int from, int to, const struct stat *before, struct ckpt_kn
 	return rc;
 }
 
-static int copy_file(const struct ckpt_file_work *work, const char *path, struct ckpt_known_shard *record,
-		     struct ckpt_err *err)
+static int copy_file(const struct ckpt_file_work *work, const char *path,
+		     struct ckpt_known_shard *record, struct ckpt_err *err)
 {
 	CKPT_CLOSE int from = ckpt_io_open_beneath(work->from_fd, path, O_RDONLY, 0);
 	CKPT_CLOSE int to = -1;
@@ -254,10 +259,13 @@ int ckpt_file_list_copy(const struct ckpt_file_work *work, const struct ckpt_fil
 		if (rc == -EINTR)
 			return ckpt_job_cancelled(work->job, err);
 		if (rc == -ESTALE)
-			return ckpt_err_set(err, rc, "'%s/%s' changed while it was copied; import it again when nobody writes it",
-					    work->from, list->paths[i]);
+			return ckpt_err_set(
+				err, rc,
+				"'%s/%s' changed while it was copied; import it again when nobody writes it",
+				work->from, list->paths[i]);
 		if (rc < 0)
-			return ckpt_err_sys(err, rc, "cannot copy '%s/%s' to '%s'", work->from, list->paths[i], work->to);
+			return ckpt_err_sys(err, rc, "cannot copy '%s/%s' to '%s'", work->from,
+					    list->paths[i], work->to);
 	}
 	return 0;
 }

@@ -17,9 +17,11 @@ struct ckpt_file_list {
 };
 
 /** ckpt_file_list_deal - print who does which file: large ones first, each to the rank with the least bytes so far. */
-int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size, struct ckpt_buf *out_wire) CKPT_MUST_CHECK;
+int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size,
+			struct ckpt_buf *out_wire) CKPT_MUST_CHECK;
 /** ckpt_file_list_take - @rank's files out of that. -EBADMSG, -ENOMEM. */
-int ckpt_file_list_take(const struct ckpt_buf *wire, int rank, struct ckpt_file_list *out) CKPT_MUST_CHECK;
+int ckpt_file_list_take(const struct ckpt_buf *wire, int rank, struct ckpt_file_list *out)
+	CKPT_MUST_CHECK;
 void ckpt_file_list_release(struct ckpt_file_list *list);
 
 /* What is done with a file. */

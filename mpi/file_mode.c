@@ -20,7 +20,8 @@ struct sealing {
 	struct ckpt_mpi *job;
 	const struct ckpt_mpi_commit_request *request;
 	struct ckpt_target target;
-	struct ckpt_buf from; /* import: absolute path of the folder */
+	struct ckpt_buf from;	     /* import: absolute path of the folder */
+	struct ckpt_scan_list found; /* coordinator: the files */
 	uint64_t from_ino;
 	int from_fd;
 	struct ckpt_buf wire; /* who does which file */
@@ -38,12 +39,15 @@ static int open_from(struct sealing *sealing, struct ckpt_err *err)
 	sealing->from_fd = ckpt_io_openat(AT_FDCWD, sealing->from.data, O_RDONLY | O_DIRECTORY, 0);
 	rc = sealing->from_fd < 0 ? sealing->from_fd : ckpt_io_fstat(sealing->from_fd, &st);
 	if (rc < 0)
-		return ckpt_err_sys(err, rc, "cannot open folder '%s' to import it", sealing->from.data);
+		return ckpt_err_sys(err, rc, "cannot open folder '%s' to import it",
+				    sealing->from.data);
 	if (ckpt_job_is_coordinator(sealing->job))
 		sealing->from_ino = st.st_ino;
 	else if (sealing->from_ino != st.st_ino)
-		return ckpt_err_set(err, -ENXIO, "this host sees another folder at '%s' than rank %d does; import from storage that all ranks share",
-				    sealing->from.data, sealing->job->config.coordinator);
+		return ckpt_err_set(
+			err, -ENXIO,
+			"this host sees another folder at '%s' than rank %d does; import from storage that all ranks share",
+			sealing->from.data, sealing->job->config.coordinator);
 	return 0;
 }
 
@@ -53,12 +57,40 @@ static int check_from(const struct sealing *sealing, struct ckpt_err *err)
 	struct stat st;
 
 	if (ckpt_io_fstatat(sealing->from_fd, CKPT_MANIFEST_FILE, &st, 0) == 0)
-		return ckpt_err_set(err, -EINVAL, "'%s' is a committed checkpoint; copy it with 'ckptfs cp'", sealing->from.data);
+		return ckpt_err_set(err, -EINVAL,
+				    "'%s' is a committed checkpoint; copy it with 'ckptfs cp'",
+				    sealing->from.data);
 	if (ckpt_io_fstatat(sealing->from_fd, CKPT_STORE_FILE, &st, 0) == 0)
-		return ckpt_err_set(err, -EINVAL, "'%s' is a store; give the folder of one checkpoint", sealing->from.data);
+		return ckpt_err_set(err, -EINVAL,
+				    "'%s' is a store; give the folder of one checkpoint",
+				    sealing->from.data);
 	return 0;
 }
 
+/* What is made for the import must not be found in it. */
+static int check_apart(const struct sealing *sealing, struct ckpt_err *err)
+{
+	struct ckpt_place place = { .name = NULL };
+	struct ckpt_buf to;
+	bool below = false;
+	int rc = ckpt_place_find(sealing->request->path, sealing->job->config.store, &place, err);
+
+	if (rc < 0)
+		return rc;
+	ckpt_buf_init(&to);
+	if (place.store_path) {
+		ckpt_path_join(&to, place.store_path, place.name);
+		below = ckpt_path_is_below(to.data, sealing->from.data);
+	}
+	ckpt_buf_release(&to);
+	ckpt_place_release(&place);
+	return below ? ckpt_err_set(err, -EINVAL,
+				    "cannot import '%s' into itself; choose a name outside of it",
+				    sealing->from.data)
+		     : 0;
+}
+
+/* All that can be wrong with the input is found here, before anything is made. */
 static int find_from(void *ctx, struct ckpt_err *err)
 {
 	struct sealing *sealing = ctx;
@@ -69,7 +101,11 @@ static int find_from(void *ctx, struct ckpt_err *err)
 		return ckpt_err_sys(err, -errno, "cannot import '%s'", sealing->request->from);
 	ckpt_buf_add_str(&sealing->from, real);
 	rc = open_from(sealing, err);
-	return rc < 0 ? rc : check_from(sealing, err);
+	if (rc == 0)
+		rc = check_from(sealing, err);
+	if (rc == 0)
+		rc = check_apart(sealing, err);
+	return rc < 0 ? rc : ckpt_scan_files(sealing->from_fd, real, &sealing->found, err);
 }
 
 static int attach_from(void *ctx, struct ckpt_err *err)
@@ -113,36 +149,19 @@ static int set_up_from(struct sealing *sealing)
 
 /* --- both ------------------------------------------------------------------------------------- */
 
-/* What was made for the import must not be found in it. */
-static int check_apart(const struct sealing *sealing, struct ckpt_err *err)
-{
-	struct ckpt_buf to;
-	bool below;
-
-	ckpt_buf_init(&to);
-	ckpt_path_join(&to, sealing->target.store_path.data, sealing->target.name.data);
-	below = ckpt_path_is_below(to.data, sealing->from.data);
-	ckpt_buf_release(&to);
-	return below ? ckpt_err_set(err, -EINVAL, "cannot import '%s' into itself; choose a name outside of it", sealing->from.data) : 0;
-}
-
+/* Folders and links first, so that every rank finds the place of its files. */
 static int deal(void *ctx, struct ckpt_err *err)
 {
 	struct sealing *sealing = ctx;
-	bool imports = sealing->request->from;
-	int fd = imports ? sealing->from_fd : sealing->target.dirfd;
-	const char *label = imports ? sealing->from.data : sealing->target.name.data;
-	struct ckpt_scan_list files = { .files = NULL };
-	int rc = imports ? check_apart(sealing, err) : 0;
+	const struct ckpt_target *target = &sealing->target;
+	int rc =
+		sealing->request->from
+			? ckpt_import_make(sealing->from_fd, target->dirfd, sealing->from.data, err)
+			: ckpt_scan_files(target->dirfd, target->name.data, &sealing->found, err);
 
-	if (rc == 0)
-		rc = ckpt_scan_files(fd, label, &files, err);
-	if (rc == 0 && imports)
-		rc = ckpt_import_make(fd, sealing->target.dirfd, label, err);
-	if (rc == 0)
-		rc = ckpt_file_list_deal(&files, sealing->job->info.global_world_size, &sealing->wire);
-	ckpt_scan_list_release(&files);
-	return rc;
+	return rc < 0 ? rc
+		      : ckpt_file_list_deal(&sealing->found, sealing->job->info.global_world_size,
+					    &sealing->wire);
 }
 
 static int work(void *ctx, struct ckpt_err *err)
@@ -156,12 +175,13 @@ static int work(void *ctx, struct ckpt_err *err)
 		.to_fd = sealing->target.dirfd,
 		.to = sealing->target.name.data,
 	};
-	int rc = ckpt_file_list_take(&sealing->wire, sealing->job->info.global_rank, &sealing->files);
+	int rc = ckpt_file_list_take(&sealing->wire, sealing->job->info.global_rank,
+				     &sealing->files);
 
 	if (rc < 0)
 		return rc;
-	return imports ? ckpt_file_list_copy(&what, &sealing->files, &sealing->records, err) :
-			 ckpt_file_list_sum(&what, &sealing->files, &sealing->records, err);
+	return imports ? ckpt_file_list_copy(&what, &sealing->files, &sealing->records, err)
+		       : ckpt_file_list_sum(&what, &sealing->files, &sealing->records, err);
 }
 
 static int seal_folders(void *ctx, struct ckpt_err *err)
@@ -182,7 +202,8 @@ static int move_data(struct sealing *sealing)
 	if (rc == 0)
 		rc = ckpt_job_run(job, CKPT_MPI_WRITE_DATA, true, work, sealing);
 	if (rc == 0)
-		rc = ckpt_job_go_on(job, coordinates && sealing->request->from, seal_folders, sealing);
+		rc = ckpt_job_go_on(job, coordinates && sealing->request->from, seal_folders,
+				    sealing);
 	return rc;
 }
 
@@ -206,7 +227,8 @@ static int run(struct sealing *sealing, struct ckpt_mpi_result *out)
 	return rc < 0 ? ckpt_target_fail(&sealing->target, rc) : 0;
 }
 
-static int seal(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request, struct ckpt_mpi_result *out)
+static int seal(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
+		struct ckpt_mpi_result *out)
 {
 	struct sealing sealing = { .job = job, .request = request, .from_fd = -1 };
 	int rc = ckpt_job_begin(job);
@@ -219,6 +241,7 @@ static int seal(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *requ
 	rc = run(&sealing, out);
 	ckpt_record_list_release(&sealing.records);
 	ckpt_file_list_release(&sealing.files);
+	ckpt_scan_list_release(&sealing.found);
 	ckpt_buf_release(&sealing.wire);
 	ckpt_buf_release(&sealing.from);
 	ckpt_cleanup_close(&sealing.from_fd);
@@ -226,7 +249,8 @@ static int seal(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *requ
 	return rc;
 }
 
-int ckpt_mpi_commit(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request, struct ckpt_mpi_result *out)
+int ckpt_mpi_commit(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
+		    struct ckpt_mpi_result *out)
 {
 	struct ckpt_mpi_commit_request in_place = *request;
 
@@ -234,7 +258,8 @@ int ckpt_mpi_commit(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *
 	return seal(job, &in_place, out);
 }
 
-int ckpt_mpi_import(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request, struct ckpt_mpi_result *out)
+int ckpt_mpi_import(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
+		    struct ckpt_mpi_result *out)
 {
 	return request->from ? seal(job, request, out) : -EINVAL;
 }

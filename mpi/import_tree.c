@@ -24,9 +24,11 @@ struct walk {
 	const char *label;
 };
 
-static int walk_folder(const struct walk *walk, int from_fd, int to_fd, int depth, struct ckpt_err *err);
+static int walk_folder(const struct walk *walk, int from_fd, int to_fd, int depth,
+		       struct ckpt_err *err);
 
-static int enter(const struct walk *walk, int from_dir, int to_dir, const char *name, int depth, struct ckpt_err *err)
+static int enter(const struct walk *walk, int from_dir, int to_dir, const char *name, int depth,
+		 struct ckpt_err *err)
 {
 	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 	CKPT_CLOSE int from = ckpt_io_openat(from_dir, name, flags, 0);
@@ -47,12 +49,14 @@ static int enter(const struct walk *walk, int from_dir, int to_dir, const char *
 	return rc;
 }
 
-static int walk_entry(const struct walk *walk, int from_fd, int to_fd, const char *name, int depth, struct ckpt_err *err)
+static int walk_entry(const struct walk *walk, int from_fd, int to_fd, const char *name, int depth,
+		      struct ckpt_err *err)
 {
 	struct stat st;
 	int rc;
 
-	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || (depth == 0 && strcmp(name, CKPT_CONTROL_DIR) == 0))
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+	    (depth == 0 && strcmp(name, CKPT_CONTROL_DIR) == 0))
 		return 0;
 	rc = ckpt_io_fstatat(from_fd, name, &st, AT_SYMLINK_NOFOLLOW);
 	if (rc == 0 && S_ISDIR(st.st_mode))
@@ -62,9 +66,12 @@ static int walk_entry(const struct walk *walk, int from_fd, int to_fd, const cha
 	return rc < 0 ? ckpt_err_sys(err, rc, "cannot copy '%s' of '%s'", name, walk->label) : 0;
 }
 
-static int walk_folder(const struct walk *walk, int from_fd, int to_fd, int depth, struct ckpt_err *err)
+static int walk_folder(const struct walk *walk, int from_fd, int to_fd, int depth,
+		       struct ckpt_err *err)
 {
-	int fd = depth > CKPT_ENTRY_DEPTH_MAX ? -ELOOP : ckpt_io_openat(from_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	int fd = depth > CKPT_ENTRY_DEPTH_MAX
+			 ? -ELOOP
+			 : ckpt_io_openat(from_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 	int rc = 0;
@@ -78,7 +85,9 @@ static int walk_folder(const struct walk *walk, int from_fd, int to_fd, int dept
 		errno = 0;
 		entry = readdir(dir); /* NOLINT(concurrency-mt-unsafe): this stream is ours alone */
 		if (!entry) {
-			rc = errno ? ckpt_err_sys(err, -errno, "cannot list a folder of '%s'", walk->label) : 0;
+			rc = errno ? ckpt_err_sys(err, -errno, "cannot list a folder of '%s'",
+						  walk->label)
+				   : 0;
 			break;
 		}
 		rc = walk_entry(walk, from_fd, to_fd, entry->d_name, depth, err);

@@ -44,9 +44,11 @@ void ckpt_mpi_config_init(struct ckpt_mpi_config *config)
 int ckpt_mpi_environment(void)
 {
 	/* Data sieving writes back stale bytes of other ranks; lockedfile and individual litter and hang. */
+	/* NOLINTBEGIN(concurrency-mt-unsafe): called before MPI_Init, when there is one thread. */
 	if (setenv("OMPI_MCA_fbtl_posix_write_datasieving", "0", 0) < 0 ||
 	    setenv("OMPI_MCA_sharedfp", "^lockedfile,individual", 0) < 0)
 		return -errno;
+	/* NOLINTEND(concurrency-mt-unsafe) */
 	return 0;
 }
 
@@ -57,10 +59,13 @@ static int check_config(const struct ckpt_mpi *job, struct ckpt_err *err)
 	const struct ckpt_mpi_config *config = &job->config;
 
 	if (config->coordinator < 0 || config->coordinator >= job->info.global_world_size)
-		return ckpt_err_set(err, -EINVAL, "coordinator %d is not one of the %d ranks; they count from 0",
+		return ckpt_err_set(err, -EINVAL,
+				    "coordinator %d is not one of the %d ranks; they count from 0",
 				    config->coordinator, job->info.global_world_size);
 	if (config->write_barrier_timeout_secs == 0)
-		return ckpt_err_set(err, -EINVAL, "a time-out of 0 s would end every wait at once; give 1 s or more");
+		return ckpt_err_set(
+			err, -EINVAL,
+			"a time-out of 0 s would end every wait at once; give 1 s or more");
 	return 0;
 }
 
@@ -74,8 +79,8 @@ static int find_ranks(struct ckpt_mpi *job)
 	if (rc == MPI_SUCCESS)
 		rc = MPI_Get_processor_name(job->info.host, &len);
 	if (rc == MPI_SUCCESS)
-		rc = MPI_Comm_split_type(job->comm, MPI_COMM_TYPE_SHARED, job->info.global_rank, MPI_INFO_NULL,
-					 &job->node_comm);
+		rc = MPI_Comm_split_type(job->comm, MPI_COMM_TYPE_SHARED, job->info.global_rank,
+					 MPI_INFO_NULL, &job->node_comm);
 	if (rc == MPI_SUCCESS)
 		rc = MPI_Comm_set_errhandler(job->node_comm, MPI_ERRORS_RETURN);
 	if (rc == MPI_SUCCESS)
@@ -140,7 +145,8 @@ static int job_begin(struct ckpt_mpi *job, MPI_Comm comm, struct ckpt_err *err)
 	if (rc < 0)
 		return rc;
 	rc = learn_hosts(job);
-	return rc < 0 ? ckpt_err_sys(err, rc, "cannot begin: the ranks do not answer each other") : 0;
+	return rc < 0 ? ckpt_err_sys(err, rc, "cannot begin: the ranks do not answer each other")
+		      : 0;
 }
 
 int ckpt_mpi_new(MPI_Comm comm, const struct ckpt_mpi_config *config, struct ckpt_mpi **out,
@@ -182,7 +188,8 @@ int ckpt_mpi_close(struct ckpt_mpi **job)
 	/* After a time-out a free would wait for the missing ranks, and messages may be under way. */
 	if (!it->broken) {
 		if (it->node_comm != MPI_COMM_NULL)
-			ckpt_ignore(MPI_Comm_free(&it->node_comm)); /* nothing is left to be done about it */
+			ckpt_ignore(MPI_Comm_free(
+				&it->node_comm)); /* nothing is left to be done about it */
 		if (it->comm != MPI_COMM_NULL)
 			ckpt_ignore(MPI_Comm_free(&it->comm));
 		ckpt_roll_free(it->roll);
@@ -261,7 +268,9 @@ static int exchange_rows(struct ckpt_mpi *job, int code, const char *message)
 {
 	size_t world_size = (size_t)job->info.global_world_size;
 	struct ckpt_mpi_failure *all = array_alloc(world_size, sizeof(*all));
-	struct ckpt_mpi_failure mine = { .rank = job->info.global_rank, .code = code, .phase = job->phase };
+	struct ckpt_mpi_failure mine = { .rank = job->info.global_rank,
+					 .code = code,
+					 .phase = job->phase };
 	int rc;
 
 	if (!all)
@@ -293,7 +302,10 @@ int ckpt_job_agree(struct ckpt_mpi *job, int code, const struct ckpt_err *err)
 	rc = ckpt_coll_max(job, code < 0, &any);
 	if (rc < 0 || !any)
 		return rc;
-	return exchange_rows(job, code, err && err->msg[0] ? err->msg : code < 0 ? strerror(-code) : "");
+	return exchange_rows(job, code,
+			     err && err->msg[0] ? err->msg
+			     : code < 0		? strerrordesc_np(-code)
+						: "");
 }
 
 int ckpt_job_cancelled(struct ckpt_mpi *job, struct ckpt_err *err)
@@ -305,7 +317,8 @@ int ckpt_job_cancelled(struct ckpt_mpi *job, struct ckpt_err *err)
 	return 0;
 }
 
-static int step_then_agree(struct ckpt_mpi *job, bool faults, bool mine, ckpt_job_step step, void *ctx)
+static int step_then_agree(struct ckpt_mpi *job, bool faults, bool mine, ckpt_job_step step,
+			   void *ctx)
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
 	int rc = 0;
@@ -321,7 +334,8 @@ static int step_then_agree(struct ckpt_mpi *job, bool faults, bool mine, ckpt_jo
 	return ckpt_job_agree(job, rc, &err);
 }
 
-int ckpt_job_run(struct ckpt_mpi *job, enum ckpt_mpi_phase phase, bool mine, ckpt_job_step step, void *ctx)
+int ckpt_job_run(struct ckpt_mpi *job, enum ckpt_mpi_phase phase, bool mine, ckpt_job_step step,
+		 void *ctx)
 {
 	job->phase = phase;
 	return step_then_agree(job, true, mine, step, ctx);

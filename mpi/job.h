@@ -50,7 +50,8 @@ int ckpt_job_begin(struct ckpt_mpi *job) CKPT_MUST_CHECK;
  * @mine: this rank takes part; the others only agree
  * Returns 0 on every rank, or on every rank the code of the table's first row.
  */
-int ckpt_job_run(struct ckpt_mpi *job, enum ckpt_mpi_phase phase, bool mine, ckpt_job_step step, void *ctx) CKPT_MUST_CHECK;
+int ckpt_job_run(struct ckpt_mpi *job, enum ckpt_mpi_phase phase, bool mine, ckpt_job_step step,
+		 void *ctx) CKPT_MUST_CHECK;
 
 /** ckpt_job_go_on - a further step of the phase that runs: no fault hook. */
 int ckpt_job_go_on(struct ckpt_mpi *job, bool mine, ckpt_job_step step, void *ctx) CKPT_MUST_CHECK;

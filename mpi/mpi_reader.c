@@ -28,7 +28,6 @@ struct ckpt_mpi_reader {
 	struct ckpt_buf folder; /* as the system calls take it */
 	struct ckpt_buf label;
 	uint64_t ino;
-	bool through_mount; /* the folder is only reached through a mount, where packed shards are files */
 	int dirfd;
 	struct ckpt_buf text; /* of the manifest, while it is handed round */
 	struct ckpt_manifest manifest;
@@ -48,14 +47,17 @@ void ckpt_mpi_reader_free(struct ckpt_mpi_reader *reader)
 
 /* --- set_up_storage_reader ---------------------------------------------------------------- */
 
-static int check_committed(const struct ckpt_mpi_reader *reader, const struct ckpt_place *place, struct ckpt_err *err)
+static int check_committed(const struct ckpt_mpi_reader *reader, const struct ckpt_place *place,
+			   struct ckpt_err *err)
 {
 	struct ckpt_store *store;
 	enum ckpt_state state;
 	int rc;
 
 	if (place->kind != CKPT_PLACE_CHECKPOINT)
-		return ckpt_err_set(err, -ENOENT, "'%s' is no checkpoint; 'ckptfs ls' lists what is there", reader->path);
+		return ckpt_err_set(err, -ENOENT,
+				    "'%s' is no checkpoint; 'ckptfs ls' lists what is there",
+				    reader->path);
 	if (!place->store_path)
 		return 0; /* a bare folder with a manifest */
 	rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);
@@ -64,8 +66,10 @@ static int check_committed(const struct ckpt_mpi_reader *reader, const struct ck
 	rc = ckpt_state_of(ckpt_store_fd(store), place->name, &state, NULL, err);
 	ckpt_store_free(store);
 	if (rc == 0 && state != CKPT_STATE_COMMITTED)
-		return ckpt_err_set(err, -ENOENT, "'%s' is not committed, so nothing can be loaded from it; commit it first",
-				    reader->path);
+		return ckpt_err_set(
+			err, -ENOENT,
+			"'%s' is not committed, so nothing can be loaded from it; commit it first",
+			reader->path);
 	return rc;
 }
 
@@ -77,13 +81,16 @@ static int open_folder(struct ckpt_mpi_reader *reader, struct ckpt_err *err)
 	reader->dirfd = ckpt_io_openat(AT_FDCWD, reader->folder.data, O_RDONLY | O_DIRECTORY, 0);
 	rc = reader->dirfd < 0 ? reader->dirfd : ckpt_io_fstat(reader->dirfd, &st);
 	if (rc < 0)
-		return ckpt_err_sys(err, rc, "cannot open checkpoint '%s' on this host", reader->folder.data);
+		return ckpt_err_sys(err, rc, "cannot open checkpoint '%s' on this host",
+				    reader->folder.data);
 	if (ckpt_job_is_coordinator(reader->job))
 		reader->ino = st.st_ino;
 	else if (reader->ino != st.st_ino)
-		return ckpt_err_set(err, -ENXIO, "this host sees another folder at '%s' than rank %d on %s does; the checkpoint must be on storage that all ranks share",
-				    reader->folder.data, reader->job->config.coordinator,
-				    reader->job->hosts[reader->job->config.coordinator]);
+		return ckpt_err_set(
+			err, -ENXIO,
+			"this host sees another folder at '%s' than rank %d on %s does; the checkpoint must be on storage that all ranks share",
+			reader->folder.data, reader->job->config.coordinator,
+			reader->job->hosts[reader->job->config.coordinator]);
 	return 0;
 }
 
@@ -99,8 +106,6 @@ static int find(void *ctx, struct ckpt_err *err)
 	if (rc == 0) {
 		ckpt_buf_add_str(&reader->folder, place.folder);
 		ckpt_buf_add_str(&reader->label, place.name);
-		reader->through_mount = place.mount_path && place.store_path &&
-					strcmp(place.mount_path, place.store_path) == 0;
 		rc = open_folder(reader, err);
 	}
 	ckpt_place_release(&place);
@@ -123,7 +128,6 @@ static int tell(struct ckpt_mpi_reader *reader)
 		ckpt_wire_put_str(&text, reader->folder.data);
 		ckpt_wire_put_str(&text, reader->label.data);
 		ckpt_wire_put_u64(&text, reader->ino);
-		ckpt_wire_put_u64(&text, reader->through_mount);
 	}
 	rc = ckpt_coll_bcast(reader->job, &text);
 	if (rc == 0 && !tells) {
@@ -132,7 +136,6 @@ static int tell(struct ckpt_mpi_reader *reader)
 		ckpt_buf_add_str(&reader->folder, ckpt_wire_str(&in));
 		ckpt_buf_add_str(&reader->label, ckpt_wire_str(&in));
 		reader->ino = ckpt_wire_u64(&in);
-		reader->through_mount = ckpt_wire_u64(&in) != 0;
 	}
 	ckpt_buf_release(&text);
 	return rc;
@@ -141,12 +144,14 @@ static int tell(struct ckpt_mpi_reader *reader)
 static int set_up(struct ckpt_mpi_reader *reader)
 {
 	bool coordinates = ckpt_job_is_coordinator(reader->job);
-	int rc = ckpt_job_run(reader->job, CKPT_MPI_SET_UP_STORAGE_READER, coordinates, find, reader);
+	int rc = ckpt_job_run(reader->job, CKPT_MPI_SET_UP_STORAGE_READER, coordinates, find,
+			      reader);
 
 	if (rc == 0)
 		rc = tell(reader);
 	if (rc == 0)
-		rc = ckpt_job_run(reader->job, CKPT_MPI_SET_UP_STORAGE_READER, !coordinates, attach, reader);
+		rc = ckpt_job_run(reader->job, CKPT_MPI_SET_UP_STORAGE_READER, !coordinates, attach,
+				  reader);
 	return rc;
 }
 
@@ -155,20 +160,16 @@ static int set_up(struct ckpt_mpi_reader *reader)
 static int parse(void *ctx, struct ckpt_err *err)
 {
 	struct ckpt_mpi_reader *reader = ctx;
-	int rc = ckpt_manifest_load_text(reader->text.data, reader->text.len_bytes, reader->label.data,
-					 &reader->manifest, err);
 
-	for (size_t i = 0; rc == 0 && reader->through_mount && i < reader->manifest.shard_count; i++) {
-		free(reader->manifest.shards[i].pack);
-		reader->manifest.shards[i].pack = NULL;
-	}
-	return rc;
+	return ckpt_manifest_load_text(reader->text.data, reader->text.len_bytes,
+				       reader->label.data, &reader->manifest, err);
 }
 
 static int read_then_parse(void *ctx, struct ckpt_err *err)
 {
 	struct ckpt_mpi_reader *reader = ctx;
-	int rc = ckpt_io_read_file(reader->dirfd, CKPT_MANIFEST_FILE, MANIFEST_MAX, &reader->text, err);
+	int rc = ckpt_io_read_file(reader->dirfd, CKPT_MANIFEST_FILE, MANIFEST_MAX, &reader->text,
+				   err);
 
 	return rc < 0 ? ckpt_err_prefix(err, rc, "'%s'", reader->label.data) : parse(ctx, err);
 }
@@ -176,7 +177,8 @@ static int read_then_parse(void *ctx, struct ckpt_err *err)
 static int read_metadata(struct ckpt_mpi_reader *reader)
 {
 	bool coordinates = ckpt_job_is_coordinator(reader->job);
-	int rc = ckpt_job_run(reader->job, CKPT_MPI_READ_METADATA, coordinates, read_then_parse, reader);
+	int rc = ckpt_job_run(reader->job, CKPT_MPI_READ_METADATA, coordinates, read_then_parse,
+			      reader);
 
 	if (rc == 0)
 		rc = ckpt_coll_bcast(reader->job, &reader->text);
@@ -204,6 +206,7 @@ int ckpt_mpi_reader_new(struct ckpt_mpi *job, const char *path, struct ckpt_mpi_
 		ckpt_buf_init(&reader->label);
 		ckpt_buf_init(&reader->text);
 	}
+	assert(rc < 0 || reader);
 	if (rc == 0)
 		rc = set_up(reader);
 	if (rc == 0)
@@ -221,7 +224,8 @@ size_t ckpt_mpi_reader_tensor_count(const struct ckpt_mpi_reader *reader)
 	return reader->manifest.tensor_count;
 }
 
-void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx, struct ckpt_mpi_tensor *out)
+void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
+			    struct ckpt_mpi_tensor *out)
 {
 	const struct ckpt_tensor *tensor = &reader->manifest.tensors[idx];
 
@@ -261,15 +265,20 @@ static int check_wants(void *ctx, struct ckpt_err *err)
 		uint64_t bytes;
 
 		if (want->tensor_idx >= manifest->tensor_count)
-			return ckpt_err_set(err, -EINVAL, "wanted box %zu is of tensor %zu, but '%s' has %zu tensors", i,
-					    want->tensor_idx, it->reader->label.data, manifest->tensor_count);
+			return ckpt_err_set(
+				err, -EINVAL,
+				"wanted box %zu is of tensor %zu, but '%s' has %zu tensors", i,
+				want->tensor_idx, it->reader->label.data, manifest->tensor_count);
 		tensor = &manifest->tensors[want->tensor_idx];
 		if (!ckpt_box_inside(&box, tensor->shape, tensor->dim_count))
-			return ckpt_err_set(err, -EINVAL, "wanted box %zu reaches out of tensor '%s'; check its start and size",
-					    i, tensor->fqn);
+			return ckpt_err_set(
+				err, -EINVAL,
+				"wanted box %zu reaches out of tensor '%s'; check its start and size",
+				i, tensor->fqn);
 		if (ckpt_shape_bytes(tensor->dtype, want->size, tensor->dim_count, &bytes) < 0 ||
 		    !num_add(it->bytes, bytes, &it->bytes))
-			return ckpt_err_set(err, -EOVERFLOW, "the wanted boxes hold more than 2^64 bytes");
+			return ckpt_err_set(err, -EOVERFLOW,
+					    "the wanted boxes hold more than 2^64 bytes");
 	}
 	return 0;
 }
@@ -280,7 +289,8 @@ static int add_up(void *ctx, struct ckpt_err *err)
 
 	for (int rank = 0; rank < it->reader->job->info.global_world_size; rank++) {
 		if (!num_add(it->total_bytes, it->all_bytes[rank], &it->total_bytes))
-			return ckpt_err_set(err, -EOVERFLOW, "the boxes of all ranks hold more than 2^64 bytes");
+			return ckpt_err_set(err, -EOVERFLOW,
+					    "the boxes of all ranks hold more than 2^64 bytes");
 	}
 	return 0;
 }
@@ -299,11 +309,13 @@ static int make_plans(struct reading *it)
 	if (rc == 0)
 		rc = ckpt_coll_all(job, &it->bytes, sizeof(it->bytes), it->all_bytes);
 	if (rc == 0)
-		rc = ckpt_job_run(job, CKPT_MPI_PREPARE_GLOBAL_PLAN, ckpt_job_is_coordinator(job), add_up, it);
+		rc = ckpt_job_run(job, CKPT_MPI_PREPARE_GLOBAL_PLAN, ckpt_job_is_coordinator(job),
+				  add_up, it);
 	return rc < 0 ? rc : ckpt_coll_max(job, it->total_bytes, &it->total_bytes);
 }
 
-static int hand_out(const struct reading *it, size_t want_idx, uint64_t offset, uint64_t len, struct ckpt_err *err)
+static int hand_out(const struct reading *it, size_t want_idx, uint64_t offset, uint64_t len,
+		    struct ckpt_err *err)
 {
 	const struct ckpt_mpi_read_request *request = it->request;
 	char message[CKPT_MPI_MESSAGE_MAX] = "";
@@ -315,7 +327,9 @@ static int hand_out(const struct reading *it, size_t want_idx, uint64_t offset, 
 	message[sizeof(message) - 1] = '\0';
 	if (rc > 0)
 		rc = -EIO;
-	return rc < 0 ? ckpt_err_set(err, rc, "%s", message[0] ? message : "the bytes were not taken") : 0;
+	return rc < 0 ? ckpt_err_set(err, rc, "%s",
+				     message[0] ? message : "the bytes were not taken")
+		      : 0;
 }
 
 /* How a box is taken apart: whole steps of one axis, as many as fit in the room, for each index of those before it. */
@@ -326,7 +340,8 @@ struct pieces {
 	uint64_t outer_count;
 };
 
-static void cut_pieces(const uint64_t *size, uint32_t dim_count, uint64_t element_bytes, struct pieces *out)
+static void cut_pieces(const uint64_t *size, uint32_t dim_count, uint64_t element_bytes,
+		       struct pieces *out)
 {
 	*out = (struct pieces){ .step_bytes = element_bytes, .steps = 1, .outer_count = 1 };
 	if (dim_count == 0)
@@ -342,7 +357,8 @@ static void cut_pieces(const uint64_t *size, uint32_t dim_count, uint64_t elemen
 }
 
 /* The box's start for index @outer of the axes before the cut one; their size becomes 1. */
-static void place_piece(const struct ckpt_mpi_want *want, uint32_t axis, uint64_t outer, uint64_t *start, uint64_t *size)
+static void place_piece(const struct ckpt_mpi_want *want, uint32_t axis, uint64_t outer,
+			uint64_t *start, uint64_t *size)
 {
 	for (uint32_t d = axis; d > 0; d--) {
 		start[d - 1] = want->start[d - 1] + outer % want->size[d - 1];
@@ -352,8 +368,8 @@ static void place_piece(const struct ckpt_mpi_want *want, uint32_t axis, uint64_
 }
 
 /* One piece: read, verified, handed out. */
-static int read_piece(struct reading *it, size_t want_idx, const struct ckpt_box *box, uint64_t offset, uint64_t len,
-		      struct ckpt_err *err)
+static int read_piece(struct reading *it, size_t want_idx, const struct ckpt_box *box,
+		      uint64_t offset, uint64_t len, struct ckpt_err *err)
 {
 	const struct ckpt_mpi_want *want = &it->request->wants[want_idx];
 	const struct ckpt_tensor *tensor = &it->reader->manifest.tensors[want->tensor_idx];
@@ -389,7 +405,8 @@ static int read_pieces(struct reading *it, size_t want_idx, struct ckpt_err *err
 
 			start[cut.axis] = first + at;
 			size[cut.axis] = num_min(cut.steps, extent - at);
-			rc = read_piece(it, want_idx, &box, offset, size[cut.axis] * cut.step_bytes, err);
+			rc = read_piece(it, want_idx, &box, offset, size[cut.axis] * cut.step_bytes,
+					err);
 			if (rc < 0)
 				return rc;
 			offset += size[cut.axis] * cut.step_bytes;
@@ -431,8 +448,8 @@ static int read_data(struct reading *it)
 	return rc < 0 ? rc : ckpt_job_run(reader->job, CKPT_MPI_READ_DATA, true, read_boxes, it);
 }
 
-int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader, const struct ckpt_mpi_read_request *request,
-			 uint64_t *out_total_bytes)
+int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader,
+			 const struct ckpt_mpi_read_request *request, uint64_t *out_total_bytes)
 {
 	struct reading it = { .reader = reader, .request = request };
 	int rc = ckpt_job_begin(reader->job);
@@ -449,7 +466,8 @@ int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader, const struct ckpt_mpi_r
 	return rc;
 }
 
-void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start, uint64_t *out_size)
+void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start,
+		  uint64_t *out_size)
 {
 	uint64_t share = num_div_up(extent, (uint64_t)world_size);
 	uint64_t start = num_min(extent, share * (uint64_t)rank);

@@ -39,7 +39,8 @@ struct pack {
 /* The next small chunk this rank writes, from @idx on; plan->chunk_count: none. */
 static size_t next_small(const struct ckpt_local_plan *plan, size_t idx)
 {
-	while (idx < plan->chunk_count && (!plan->keep[idx] || plan->chunks[idx].size_bytes >= CKPT_OWN_FILE_MIN))
+	while (idx < plan->chunk_count &&
+	       (!plan->keep[idx] || plan->chunks[idx].size_bytes >= CKPT_OWN_FILE_MIN))
 		idx++;
 	return idx;
 }
@@ -70,7 +71,7 @@ static int put_shard(struct pack *pack, const struct ckpt_local_chunk *chunk, st
 	struct ckpt_known_shard *record = ckpt_shard_out_record(pack->out, chunk);
 	struct ckpt_sums_run *run = ckpt_sums_run_new(chunk->size_bytes);
 	struct timespec now;
-	const void *data;
+	const void *data = NULL;
 	int rc = record && run ? 0 : -ENOMEM;
 
 	if (rc == 0)
@@ -112,7 +113,8 @@ static int fill(struct pack *pack, struct ckpt_err *err)
 
 static int failed(const struct pack *pack, int rc, const char *what, struct ckpt_err *err)
 {
-	return ckpt_err_sys(err, rc, "cannot %s pack '%s/%s'", what, pack->out->target->name.data, pack->path.data);
+	return ckpt_err_sys(err, rc, "cannot %s pack '%s/%s'", what, pack->out->target->name.data,
+			    pack->path.data);
 }
 
 /* The node's first rank makes the file at its full size. */
@@ -135,7 +137,8 @@ static int write_posix(void *ctx, struct ckpt_err *err)
 	struct pack *pack = ctx;
 	int rc = 0;
 
-	pack->fd = ckpt_io_openat(pack->out->target->dirfd, pack->path.data, O_WRONLY | O_NOFOLLOW, 0);
+	pack->fd =
+		ckpt_io_openat(pack->out->target->dirfd, pack->path.data, O_WRONLY | O_NOFOLLOW, 0);
 	if (pack->fd < 0)
 		return failed(pack, pack->fd, "open", err);
 	do {
@@ -191,8 +194,8 @@ static int open_collective(void *ctx, struct ckpt_err *err)
 	ckpt_path_join(&path, folder.data, pack->path.data);
 	rc = ckpt_buf_check(&path);
 	if (rc == 0) {
-		int mpi_rc = MPI_File_open(pack->out->job->node_comm, path.data, MPI_MODE_WRONLY, MPI_INFO_NULL,
-					   &pack->file);
+		int mpi_rc = MPI_File_open(pack->out->job->node_comm, path.data, MPI_MODE_WRONLY,
+					   MPI_INFO_NULL, &pack->file);
 
 		if (mpi_rc != MPI_SUCCESS)
 			rc = failed(pack, mpi_code(mpi_rc), "open with MPI-IO", err);
@@ -206,15 +209,19 @@ static int write_round(struct pack *pack, struct ckpt_err *err)
 {
 	MPI_Status status;
 	int count = 0;
-	int rc = MPI_File_write_at_all(pack->file, (MPI_Offset)pack->at, pack->room, (int)pack->filled, MPI_BYTE, &status);
+	int rc = MPI_File_write_at_all(pack->file, (MPI_Offset)pack->at, pack->room,
+				       (int)pack->filled, MPI_BYTE, &status);
 
 	if (rc != MPI_SUCCESS)
 		return failed(pack, mpi_code(rc), "write with MPI-IO", err);
 	/* Success with fewer bytes, or none, has been seen. */
-	if (MPI_Get_count(&status, MPI_BYTE, &count) != MPI_SUCCESS || (size_t)count != pack->filled)
-		return ckpt_err_set(err, -EIO, "cannot write pack '%s/%s': MPI-IO wrote %d of %zu bytes at %llu",
-				    pack->out->target->name.data, pack->path.data, count, pack->filled,
-				    (unsigned long long)pack->at);
+	if (MPI_Get_count(&status, MPI_BYTE, &count) != MPI_SUCCESS ||
+	    (size_t)count != pack->filled)
+		return ckpt_err_set(
+			err, -EIO,
+			"cannot write pack '%s/%s': MPI-IO wrote %d of %zu bytes at %llu",
+			pack->out->target->name.data, pack->path.data, count, pack->filled,
+			(unsigned long long)pack->at);
 	pack->at += pack->filled;
 	return 0;
 }
@@ -248,7 +255,8 @@ static int sync_collective(void *ctx, struct ckpt_err *err)
 
 	if (rc != MPI_SUCCESS)
 		return failed(pack, mpi_code(rc), "sync with MPI-IO", err);
-	return close_rc != MPI_SUCCESS ? failed(pack, mpi_code(close_rc), "close with MPI-IO", err) : 0;
+	return close_rc != MPI_SUCCESS ? failed(pack, mpi_code(close_rc), "close with MPI-IO", err)
+				       : 0;
 }
 
 static int write_mpiio(struct pack *pack, uint64_t rounds)
@@ -274,14 +282,17 @@ static int check_size(void *ctx, struct ckpt_err *err)
 {
 	struct pack *pack = ctx;
 	struct stat st;
-	int rc = ckpt_io_fstatat(pack->out->target->dirfd, pack->path.data, &st, AT_SYMLINK_NOFOLLOW);
+	int rc = ckpt_io_fstatat(pack->out->target->dirfd, pack->path.data, &st,
+				 AT_SYMLINK_NOFOLLOW);
 
 	if (rc < 0)
 		return failed(pack, rc, "stat", err);
 	if ((uint64_t)st.st_size != pack->node_bytes)
-		return ckpt_err_set(err, -EIO, "pack '%s/%s' has %lld bytes after it was written, should have %llu",
-				    pack->out->target->name.data, pack->path.data, (long long)st.st_size,
-				    (unsigned long long)pack->node_bytes);
+		return ckpt_err_set(
+			err, -EIO,
+			"pack '%s/%s' has %lld bytes after it was written, should have %llu",
+			pack->out->target->name.data, pack->path.data, (long long)st.st_size,
+			(unsigned long long)pack->node_bytes);
 	return 0;
 }
 
@@ -292,9 +303,9 @@ static int write_pack(struct pack *pack, uint64_t rounds)
 	int rc = ckpt_job_go_on(job, leads, create, pack);
 
 	if (rc == 0)
-		rc = job->config.io == CKPT_MPI_IO_MPIIO ?
-			     write_mpiio(pack, rounds) :
-			     ckpt_job_go_on(job, rounds > 0, write_posix, pack);
+		rc = job->config.io == CKPT_MPI_IO_MPIIO
+			     ? write_mpiio(pack, rounds)
+			     : ckpt_job_go_on(job, rounds > 0, write_posix, pack);
 	return rc < 0 ? rc : ckpt_job_go_on(job, leads, check_size, pack);
 }
 
@@ -322,7 +333,8 @@ int ckpt_pack_out(struct ckpt_shard_out *out)
 	if (rc == 0) {
 		ckpt_buf_printf(&pack.path, CKPT_CONTROL_DIR "/pack-%05d", out->job->node_idx);
 		pack.room = array_alloc(1, ROUND_BYTES);
-		rc = ckpt_job_agree(out->job, pack.room ? ckpt_buf_check(&pack.path) : -ENOMEM, NULL);
+		rc = ckpt_job_agree(out->job, pack.room ? ckpt_buf_check(&pack.path) : -ENOMEM,
+				    NULL);
 	}
 	if (rc == 0)
 		rc = write_pack(&pack, rounds);

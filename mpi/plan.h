@@ -33,15 +33,16 @@ struct ckpt_local_plan {
 };
 
 /** ckpt_plan_shard_name - append "rank-NNNNN/ESC(fqn)@START". */
-void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn, const uint64_t *start,
-			  uint32_t dim_count);
+void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn,
+			  const uint64_t *start, uint32_t dim_count);
 
 /**
  * ckpt_local_plan_make - check this rank's entries and print them for the coordinator
  * Errors: -EINVAL an unknown dtype, a chunk outside its tensor, a name no shard can have; the message names the tensor.
  */
-int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank, struct ckpt_local_plan *out,
-			 struct ckpt_buf *out_wire, struct ckpt_err *err) CKPT_MUST_CHECK;
+int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank,
+			 struct ckpt_local_plan *out, struct ckpt_buf *out_wire,
+			 struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_local_plan_take - this rank's part of the global plan. -EBADMSG. */
 int ckpt_local_plan_take(struct ckpt_local_plan *plan, const struct ckpt_buf *wire, int rank,
 			 struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -55,8 +56,9 @@ struct ckpt_global_plan;
  * @out_wire: what all ranks must be told
  * Errors: -EINVAL ranks disagree about a tensor, or its chunks overlap or leave a hole; the message names tensor and ranks.
  */
-int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size, struct ckpt_global_plan **out,
-			  struct ckpt_buf *out_wire, struct ckpt_err *err) CKPT_MUST_CHECK;
+int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
+			  struct ckpt_global_plan **out, struct ckpt_buf *out_wire,
+			  struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_global_plan_free - NULL is a no-op. */
 void ckpt_global_plan_free(struct ckpt_global_plan *plan);
 
@@ -66,7 +68,8 @@ struct ckpt_tensor_list {
 	size_t count;
 };
 /** ckpt_global_plan_tensors - heap copies, ordered by FQN, chunks by start; ckpt_tensor_list_release() it. -ENOMEM. */
-int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out) CKPT_MUST_CHECK;
+int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out)
+	CKPT_MUST_CHECK;
 void ckpt_tensor_list_release(struct ckpt_tensor_list *list);
 
 #endif

@@ -41,9 +41,9 @@ struct ckpt_global_plan {
 	size_t decl_count, decl_cap;
 	struct offer *offers; /* in the order of the ranks' local plans */
 	size_t offer_count, offer_cap;
-	struct offer **by_box;	     /* ordered by FQN, box, rank */
-	size_t *rank_offers;	     /* of each rank */
-	uint64_t *load;		     /* bytes each rank writes */
+	struct offer **by_box; /* ordered by FQN, box, rank */
+	size_t *rank_offers;   /* of each rank */
+	uint64_t *load;	       /* bytes each rank writes */
 	struct replica *replicas;
 	size_t replica_count, replica_cap;
 };
@@ -83,9 +83,11 @@ static struct ckpt_global_plan *plan_new(int world_size)
 
 /* --- reading the local plans ------------------------------------------------------------ */
 
-static int add_offer(struct ckpt_global_plan *plan, const struct decl *decl, uint64_t *extents, uint64_t size_bytes)
+static int add_offer(struct ckpt_global_plan *plan, const struct decl *decl, uint64_t *extents,
+		     uint64_t size_bytes)
 {
-	int rc = array_grow(&plan->offers, &plan->offer_cap, plan->offer_count, sizeof(*plan->offers));
+	int rc = array_grow(&plan->offers, &plan->offer_cap, plan->offer_count,
+			    sizeof(*plan->offers));
 
 	if (rc < 0)
 		return rc;
@@ -120,7 +122,7 @@ static int read_decl(struct ckpt_global_plan *plan, struct ckpt_wire *in, struct
 	ckpt_wire_u64s(in, decl->extents, decl->dim_count);
 	(void)ckpt_wire_u64(in);
 	at = decl->extents + decl->dim_count;
-	for (size_t c = 0; c < chunk_count && rc == 0; c++, at += 2 * decl->dim_count) {
+	for (size_t c = 0; c < chunk_count && rc == 0; c++, at += 2 * (size_t)decl->dim_count) {
 		uint64_t size_bytes = ckpt_wire_u64(in);
 
 		ckpt_wire_u64s(in, at, 2 * (size_t)decl->dim_count);
@@ -138,7 +140,7 @@ static int read_local(struct ckpt_global_plan *plan, const struct ckpt_buf *wire
 	for (size_t i = 0; i < count && rc == 0; i++) {
 		struct decl *decl;
 
-		rc = array_grow(&plan->decls, &plan->decl_cap, plan->decl_count, sizeof(*plan->decls));
+		rc = array_grow(&plan->decls, &plan->decl_cap, plan->decl_count, sizeof(void *));
 		decl = rc == 0 ? array_alloc(1, sizeof(*decl)) : NULL;
 		if (!decl)
 			return -ENOMEM;
@@ -208,14 +210,21 @@ static int check_decls(const struct ckpt_global_plan *plan, struct ckpt_err *err
 		if (strcmp(a->fqn, b->fqn) != 0)
 			continue;
 		if (a->rank == b->rank)
-			return ckpt_err_set(err, -EINVAL, "rank %d gives tensor '%s' twice; give its chunks in one entry",
-					    a->rank, a->fqn);
+			return ckpt_err_set(
+				err, -EINVAL,
+				"rank %d gives tensor '%s' twice; give its chunks in one entry",
+				a->rank, a->fqn);
 		if (strcmp(a->dtype, b->dtype) != 0)
-			return ckpt_err_set(err, -EINVAL, "tensor '%s' is %s on rank %d and %s on rank %d; all ranks must agree",
-					    a->fqn, a->dtype, a->rank, b->dtype, b->rank);
-		if (a->dim_count != b->dim_count || compare_u64s(a->extents, b->extents, a->dim_count) != 0)
-			return ckpt_err_set(err, -EINVAL, "tensor '%s' has another shape on rank %d than on rank %d; all ranks must agree",
-					    a->fqn, b->rank, a->rank);
+			return ckpt_err_set(
+				err, -EINVAL,
+				"tensor '%s' is %s on rank %d and %s on rank %d; all ranks must agree",
+				a->fqn, a->dtype, a->rank, b->dtype, b->rank);
+		if (a->dim_count != b->dim_count ||
+		    compare_u64s(a->extents, b->extents, a->dim_count) != 0)
+			return ckpt_err_set(
+				err, -EINVAL,
+				"tensor '%s' has another shape on rank %d than on rank %d; all ranks must agree",
+				a->fqn, b->rank, a->rank);
 	}
 	return 0;
 }
@@ -248,18 +257,23 @@ static int check_disjoint(struct offer *const *boxes, size_t count, struct ckpt_
 
 		/* Those that end before this one begins can meet none of the later ones. */
 		while (oldest < i && dim_count > 0 &&
-		       boxes[oldest]->box.start[axis] + boxes[oldest]->box.size[axis] <= box->start[axis])
+		       boxes[oldest]->box.start[axis] + boxes[oldest]->box.size[axis] <=
+			       box->start[axis])
 			oldest++;
 		for (size_t k = oldest; k < i; k++) {
 			if (ckpt_box_meet(&boxes[k]->box, box, dim_count, start, size))
-				return ckpt_err_set(err, -EINVAL, "chunks of tensor '%s' on rank %d and rank %d overlap without being equal; check how it is cut",
-						    boxes[i]->decl->fqn, boxes[k]->decl->rank, boxes[i]->decl->rank);
+				return ckpt_err_set(
+					err, -EINVAL,
+					"chunks of tensor '%s' on rank %d and rank %d overlap without being equal; check how it is cut",
+					boxes[i]->decl->fqn, boxes[k]->decl->rank,
+					boxes[i]->decl->rank);
 		}
 	}
 	return 0;
 }
 
-static int check_cover(const struct decl *decl, struct offer *const *boxes, size_t count, struct ckpt_err *err)
+static int check_cover(const struct decl *decl, struct offer *const *boxes, size_t count,
+		       struct ckpt_err *err)
 {
 	uint64_t want;
 	uint64_t have = 0;
@@ -273,8 +287,10 @@ static int check_cover(const struct decl *decl, struct offer *const *boxes, size
 	}
 	if (have == want)
 		return 0;
-	return ckpt_err_set(err, -EINVAL, "chunks of all ranks hold %llu of the %llu bytes of tensor '%s'; check how it is cut",
-			    (unsigned long long)have, (unsigned long long)want, decl->fqn);
+	return ckpt_err_set(
+		err, -EINVAL,
+		"chunks of all ranks hold %llu of the %llu bytes of tensor '%s'; check how it is cut",
+		(unsigned long long)have, (unsigned long long)want, decl->fqn);
 }
 
 /* --- choosing ------------------------------------------------------------------------------------ */
@@ -289,10 +305,10 @@ static void take_offer(struct ckpt_global_plan *plan, struct offer *offer)
  * The offers [first, first + count) are one tensor's: equal boxes become one, which is taken
  * at once where only one rank has it, and noted in plan->replicas otherwise.
  */
-static int sort_out(struct ckpt_global_plan *plan, const struct decl *decl, size_t first, size_t count,
-		    struct ckpt_err *err)
+static int sort_out(struct ckpt_global_plan *plan, const struct decl *decl, size_t first,
+		    size_t count, struct ckpt_err *err)
 {
-	struct offer **boxes = array_alloc(count + 1, sizeof(struct offer *));
+	struct offer **boxes = array_alloc(count + 1, sizeof(void *));
 	size_t box_count = 0;
 	int rc = boxes ? 0 : -ENOMEM;
 
@@ -306,11 +322,13 @@ static int sort_out(struct ckpt_global_plan *plan, const struct decl *decl, size
 			take_offer(plan, plan->by_box[i]);
 			continue;
 		}
-		rc = array_grow(&plan->replicas, &plan->replica_cap, plan->replica_count, sizeof(*plan->replicas));
+		rc = array_grow(&plan->replicas, &plan->replica_cap, plan->replica_count,
+				sizeof(*plan->replicas));
 		if (rc == 0)
-			plan->replicas[plan->replica_count++] = (struct replica){
-				.first = i, .count = next - i, .size_bytes = plan->by_box[i]->size_bytes
-			};
+			plan->replicas[plan->replica_count++] =
+				(struct replica){ .first = i,
+						  .count = next - i,
+						  .size_bytes = plan->by_box[i]->size_bytes };
 	}
 	if (rc == 0 && box_count > 1)
 		rc = check_disjoint(boxes, box_count, err);
@@ -324,7 +342,8 @@ static int sort_out(struct ckpt_global_plan *plan, const struct decl *decl, size
 static void choose_replicas(struct ckpt_global_plan *plan)
 {
 	if (plan->replica_count > 1)
-		qsort(plan->replicas, plan->replica_count, sizeof(*plan->replicas), compare_replicas);
+		qsort(plan->replicas, plan->replica_count, sizeof(*plan->replicas),
+		      compare_replicas);
 	for (size_t i = 0; i < plan->replica_count; i++) {
 		const struct replica *replica = &plan->replicas[i];
 		struct offer *best = plan->by_box[replica->first];
@@ -341,15 +360,15 @@ static void choose_replicas(struct ckpt_global_plan *plan)
 
 static int order_all(struct ckpt_global_plan *plan)
 {
-	plan->by_box = array_alloc(plan->offer_count + 1, sizeof(struct offer *));
+	plan->by_box = array_alloc(plan->offer_count + 1, sizeof(void *));
 	if (!plan->by_box)
 		return -ENOMEM;
 	for (size_t i = 0; i < plan->offer_count; i++)
 		plan->by_box[i] = &plan->offers[i];
 	if (plan->offer_count > 1)
-		qsort(plan->by_box, plan->offer_count, sizeof(struct offer *), compare_offers);
+		qsort(plan->by_box, plan->offer_count, sizeof(void *), compare_offers);
 	if (plan->decl_count > 1)
-		qsort(plan->decls, plan->decl_count, sizeof(struct decl *), compare_decls);
+		qsort(plan->decls, plan->decl_count, sizeof(void *), compare_decls);
 	return 0;
 }
 
@@ -401,8 +420,9 @@ static void print_keeps(const struct ckpt_global_plan *plan, struct ckpt_buf *ou
 	}
 }
 
-int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size, struct ckpt_global_plan **out,
-			  struct ckpt_buf *out_wire, struct ckpt_err *err)
+int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
+			  struct ckpt_global_plan **out, struct ckpt_buf *out_wire,
+			  struct ckpt_err *err)
 {
 	struct ckpt_global_plan *plan = plan_new(world_size);
 	int rc = plan ? 0 : -ENOMEM;
@@ -410,8 +430,10 @@ int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size, struct c
 	for (int rank = 0; rank < world_size && rc == 0; rank++) {
 		rc = read_local(plan, &wires[rank], rank);
 		if (rc == -EBADMSG)
-			rc = ckpt_err_set(err, rc, "the plan of rank %d cannot be read; the ranks run different versions of the library",
-					  rank);
+			rc = ckpt_err_set(
+				err, rc,
+				"the plan of rank %d cannot be read; the ranks run different versions of the library",
+				rank);
 	}
 	if (rc == 0)
 		rc = assign(plan, err);
@@ -444,15 +466,16 @@ static int fill_chunk(const struct offer *offer, struct ckpt_chunk *out)
 	struct ckpt_buf name;
 
 	ckpt_buf_init(&name);
-	ckpt_plan_shard_name(&name, (uint64_t)decl->rank, decl->fqn, offer->box.start, decl->dim_count);
+	ckpt_plan_shard_name(&name, (uint64_t)decl->rank, decl->fqn, offer->box.start,
+			     decl->dim_count);
 	out->shard = ckpt_buf_steal(&name);
 	out->start = copy_u64s(offer->box.start, decl->dim_count);
 	out->size = copy_u64s(offer->box.size, decl->dim_count);
 	return out->shard && out->start && out->size ? 0 : -ENOMEM;
 }
 
-static int fill_tensor(const struct ckpt_global_plan *plan, const struct decl *decl, size_t first, size_t count,
-		       struct ckpt_tensor *out)
+static int fill_tensor(const struct ckpt_global_plan *plan, const struct decl *decl, size_t first,
+		       size_t count, struct ckpt_tensor *out)
 {
 	int rc = 0;
 
@@ -473,7 +496,8 @@ static int fill_tensor(const struct ckpt_global_plan *plan, const struct decl *d
 
 int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out)
 {
-	struct ckpt_tensor_list list = { .items = array_alloc(plan->decl_count + 1, sizeof(*list.items)) };
+	struct ckpt_tensor_list list = { .items = array_alloc(plan->decl_count + 1,
+							      sizeof(*list.items)) };
 	size_t first = 0;
 	int rc = list.items ? 0 : -ENOMEM;
 

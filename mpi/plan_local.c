@@ -13,8 +13,8 @@
 
 _Static_assert(CKPT_MPI_DIM_MAX == CKPT_DIM_MAX, "the library and the format count alike");
 
-void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn, const uint64_t *start,
-			  uint32_t dim_count)
+void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn,
+			  const uint64_t *start, uint32_t dim_count)
 {
 	ckpt_buf_printf(out, "rank-%05llu/", (unsigned long long)rank);
 	ckpt_path_escape_fqn(out, fqn);
@@ -31,20 +31,26 @@ static int check_entry(const struct ckpt_mpi_entry *entry, struct ckpt_err *err)
 	int rc;
 
 	if (!entry->fqn || !*entry->fqn || !ckpt_path_is_utf8(entry->fqn, strlen(entry->fqn)))
-		return ckpt_err_set(err, -EINVAL, "a tensor's name is empty, or no UTF-8 text without control characters; rename it");
+		return ckpt_err_set(
+			err, -EINVAL,
+			"a tensor's name is empty, or no UTF-8 text without control characters; rename it");
 	if (entry->dim_count > CKPT_DIM_MAX)
-		return ckpt_err_set(err, -EINVAL, "tensor '%s' has %u dimensions; at most %d can be stored",
+		return ckpt_err_set(err, -EINVAL,
+				    "tensor '%s' has %u dimensions; at most %d can be stored",
 				    entry->fqn, entry->dim_count, CKPT_DIM_MAX);
 	rc = ckpt_shape_bytes(entry->dtype, entry->shape, entry->dim_count, &bytes);
 	if (rc == -EINVAL)
-		return ckpt_err_set(err, rc, "tensor '%s' has the element type '%s', which is not known; convert it",
-				    entry->fqn, entry->dtype);
-	return rc < 0 ? ckpt_err_sys(err, rc, "tensor '%s' is larger than 2^64 bytes", entry->fqn) : 0;
+		return ckpt_err_set(
+			err, rc,
+			"tensor '%s' has the element type '%s', which is not known; convert it",
+			entry->fqn, entry->dtype);
+	return rc < 0 ? ckpt_err_sys(err, rc, "tensor '%s' is larger than 2^64 bytes", entry->fqn)
+		      : 0;
 }
 
 /* Can the chunk's shard be called as it must be? */
-static int check_name(const struct ckpt_mpi_entry *entry, const struct ckpt_mpi_chunk *chunk, int rank,
-		      struct ckpt_err *err)
+static int check_name(const struct ckpt_mpi_entry *entry, const struct ckpt_mpi_chunk *chunk,
+		      int rank, struct ckpt_err *err)
 {
 	struct ckpt_buf name;
 	int rc;
@@ -55,12 +61,14 @@ static int check_name(const struct ckpt_mpi_entry *entry, const struct ckpt_mpi_
 	if (rc == 0)
 		rc = ckpt_path_check_entry(name.data, err);
 	ckpt_buf_release(&name);
-	return rc < 0 ? ckpt_err_prefix(err, rc, "tensor '%s' cannot be stored under its name; rename it", entry->fqn) :
-			0;
+	return rc < 0 ? ckpt_err_prefix(err, rc,
+					"tensor '%s' cannot be stored under its name; rename it",
+					entry->fqn)
+		      : 0;
 }
 
-static int add_chunk(const struct ckpt_mpi_save_request *request, struct ckpt_local_chunk where, int rank,
-		     struct ckpt_local_plan *out, struct ckpt_err *err)
+static int add_chunk(const struct ckpt_mpi_save_request *request, struct ckpt_local_chunk where,
+		     int rank, struct ckpt_local_plan *out, struct ckpt_err *err)
 {
 	const struct ckpt_mpi_entry *entry = &request->entries[where.entry_idx];
 	const struct ckpt_mpi_chunk *chunk = &entry->chunks[where.chunk_idx];
@@ -68,17 +76,21 @@ static int add_chunk(const struct ckpt_mpi_save_request *request, struct ckpt_lo
 	int rc;
 
 	if (!ckpt_box_inside(&box, entry->shape, entry->dim_count))
-		return ckpt_err_set(err, -EINVAL, "chunk %zu of tensor '%s' reaches out of the tensor's shape; check its start and size",
-				    where.chunk_idx, entry->fqn);
+		return ckpt_err_set(
+			err, -EINVAL,
+			"chunk %zu of tensor '%s' reaches out of the tensor's shape; check its start and size",
+			where.chunk_idx, entry->fqn);
 	rc = ckpt_shape_bytes(entry->dtype, chunk->size, entry->dim_count, &where.size_bytes);
 	if (rc < 0 || where.size_bytes == 0)
 		return rc;
 	if (!chunk->data && !request->read)
-		return ckpt_err_set(err, -EINVAL, "chunk %zu of tensor '%s' has neither data nor a read function",
+		return ckpt_err_set(err, -EINVAL,
+				    "chunk %zu of tensor '%s' has neither data nor a read function",
 				    where.chunk_idx, entry->fqn);
 	rc = check_name(entry, chunk, rank, err);
 	if (rc == 0)
-		rc = array_grow(&out->chunks, &out->chunk_cap, out->chunk_count, sizeof(*out->chunks));
+		rc = array_grow(&out->chunks, &out->chunk_cap, out->chunk_count,
+				sizeof(*out->chunks));
 	if (rc == 0)
 		out->chunks[out->chunk_count++] = where;
 	return rc;
@@ -104,8 +116,9 @@ static void print_entry(const struct ckpt_mpi_save_request *request, size_t entr
 	}
 }
 
-int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank, struct ckpt_local_plan *out,
-			 struct ckpt_buf *out_wire, struct ckpt_err *err)
+int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank,
+			 struct ckpt_local_plan *out, struct ckpt_buf *out_wire,
+			 struct ckpt_err *err)
 {
 	int rc = 0;
 
@@ -125,7 +138,8 @@ int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank, 
 	return rc < 0 ? rc : ckpt_buf_check(out_wire);
 }
 
-int ckpt_local_plan_take(struct ckpt_local_plan *plan, const struct ckpt_buf *wire, int rank, struct ckpt_err *err)
+int ckpt_local_plan_take(struct ckpt_local_plan *plan, const struct ckpt_buf *wire, int rank,
+			 struct ckpt_err *err)
 {
 	struct ckpt_wire in = ckpt_wire_over(wire);
 
@@ -135,7 +149,9 @@ int ckpt_local_plan_take(struct ckpt_local_plan *plan, const struct ckpt_buf *wi
 	for (int r = 0; r < rank; r++)
 		in.at += ckpt_wire_count(&in, sizeof(uint64_t)) * sizeof(uint64_t);
 	if (ckpt_wire_u64(&in) != plan->chunk_count || in.bad)
-		return ckpt_err_set(err, -EBADMSG, "the global plan does not fit this rank's; the ranks run different versions of the library");
+		return ckpt_err_set(
+			err, -EBADMSG,
+			"the global plan does not fit this rank's; the ranks run different versions of the library");
 	ckpt_wire_u64s(&in, plan->keep, plan->chunk_count);
 	return in.bad ? -EBADMSG : 0;
 }

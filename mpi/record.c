@@ -46,9 +46,10 @@ static void print(const struct ckpt_known_shard *record, struct ckpt_buf *out)
 	const struct ckpt_shard *shard = &record->shard;
 	uint64_t sum_count = ckpt_block_count(shard->size_bytes, shard->block_bytes);
 	const uint64_t numbers[] = {
-		shard->size_bytes, shard->mode,	      (uint64_t)shard->mtime_ns, shard->has_rank,
-		shard->rank,	   shard->has_xxh128, shard->xxh128.hi,		 shard->xxh128.lo,
-		shard->block_bytes, shard->pack_offset_bytes, record->ino,	 (uint64_t)record->ctime_ns,
+		shard->size_bytes,	  shard->mode,	    (uint64_t)shard->mtime_ns,
+		shard->has_rank,	  shard->rank,	    shard->has_xxh128,
+		shard->xxh128.hi,	  shard->xxh128.lo, shard->block_bytes,
+		shard->pack_offset_bytes, record->ino,	    (uint64_t)record->ctime_ns,
 	};
 
 	ckpt_wire_put_str(out, shard->path);
@@ -122,7 +123,8 @@ static int gather_into(struct ckpt_mpi *job, const struct ckpt_buf *mine, struct
 	return job->failure_count > 0 ? rc : ckpt_job_agree(job, rc, NULL);
 }
 
-int ckpt_record_gather(struct ckpt_mpi *job, const struct ckpt_record_list *mine, struct ckpt_record_list *out)
+int ckpt_record_gather(struct ckpt_mpi *job, const struct ckpt_record_list *mine,
+		       struct ckpt_record_list *out)
 {
 	size_t world_size = (size_t)job->info.global_world_size;
 	struct ckpt_buf *all = array_alloc(world_size, sizeof(*all));

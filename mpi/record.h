@@ -22,6 +22,7 @@ void ckpt_record_stamp(struct ckpt_known_shard *record, const struct stat *st);
 void ckpt_record_list_release(struct ckpt_record_list *list);
 
 /** ckpt_record_gather - collective: all ranks' records to the coordinator, into @out (empty elsewhere). Fails on all ranks alike. */
-int ckpt_record_gather(struct ckpt_mpi *job, const struct ckpt_record_list *mine, struct ckpt_record_list *out) CKPT_MUST_CHECK;
+int ckpt_record_gather(struct ckpt_mpi *job, const struct ckpt_record_list *mine,
+		       struct ckpt_record_list *out) CKPT_MUST_CHECK;
 
 #endif

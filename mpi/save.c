@@ -33,14 +33,15 @@ static int prepare_local(void *ctx, struct ckpt_err *err)
 {
 	struct save *save = ctx;
 
-	return ckpt_local_plan_make(save->request, save->job->info.global_rank, &save->plan, &save->local_wire, err);
+	return ckpt_local_plan_make(save->request, save->job->info.global_rank, &save->plan,
+				    &save->local_wire, err);
 }
 
 static int prepare_global(void *ctx, struct ckpt_err *err)
 {
 	struct save *save = ctx;
-	int rc = ckpt_global_plan_make(save->all_wires, save->job->info.global_world_size, &save->global,
-				       &save->global_wire, err);
+	int rc = ckpt_global_plan_make(save->all_wires, save->job->info.global_world_size,
+				       &save->global, &save->global_wire, err);
 
 	return rc < 0 ? rc : ckpt_global_plan_tensors(save->global, &save->tensors);
 }
@@ -49,7 +50,8 @@ static int take_part(void *ctx, struct ckpt_err *err)
 {
 	struct save *save = ctx;
 
-	return ckpt_local_plan_take(&save->plan, &save->global_wire, save->job->info.global_rank, err);
+	return ckpt_local_plan_take(&save->plan, &save->global_wire, save->job->info.global_rank,
+				    err);
 }
 
 static int make_plans(struct save *save)
@@ -70,15 +72,17 @@ static int make_plans(struct save *save)
 	if (rc == 0)
 		rc = ckpt_coll_gather(job, &save->local_wire, save->all_wires);
 	if (rc == 0)
-		rc = ckpt_job_run(job, CKPT_MPI_PREPARE_GLOBAL_PLAN, coordinates, prepare_global, save);
+		rc = ckpt_job_run(job, CKPT_MPI_PREPARE_GLOBAL_PLAN, coordinates, prepare_global,
+				  save);
 	if (rc == 0)
 		rc = ckpt_coll_bcast(job, &save->global_wire);
 	return rc < 0 ? rc : ckpt_job_go_on(job, true, take_part, save);
 }
 
-/* Room for this rank's bytes behind those of the ranks before it: found out before any is written. */
-static int check_room(const struct save *save, struct ckpt_err *err)
+/* Room for this rank's bytes behind those of the ranks before it; a step of its own, so that no rank writes yet. */
+static int check_room(void *ctx, struct ckpt_err *err)
 {
+	const struct save *save = ctx;
 	struct statvfs fs;
 	char have[16];
 	char want[16];
@@ -86,21 +90,23 @@ static int check_room(const struct save *save, struct ckpt_err *err)
 	uint64_t end;
 
 	if (fstatvfs(save->target.dirfd, &fs) < 0)
-		return ckpt_err_sys(err, -errno, "cannot tell the free space of '%s'", save->target.store_path.data);
+		return ckpt_err_sys(err, -errno, "cannot tell the free space of '%s'",
+				    save->target.store_path.data);
 	room = (geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * fs.f_frsize;
 	if (save->bytes == 0 || (num_add(save->bytes_before, save->bytes, &end) && end <= room))
 		return 0;
-	return ckpt_err_set(err, -ENOSPC, "no space for the %s that this rank writes: %s are free on the store's file system, for all ranks; free some, then save again",
-			    num_format_size(save->bytes, want, sizeof(want)), num_format_size(room, have, sizeof(have)));
+	return ckpt_err_set(
+		err, -ENOSPC,
+		"no space for the %s that this rank writes: %s are free on the store's file system, for all ranks; free some, then save again",
+		num_format_size(save->bytes, want, sizeof(want)),
+		num_format_size(room, have, sizeof(have)));
 }
 
 static int write_files(void *ctx, struct ckpt_err *err)
 {
 	struct save *save = ctx;
-	int rc = check_room(save, err);
+	int rc = ckpt_shard_out_folder(&save->out, err);
 
-	if (rc == 0)
-		rc = ckpt_shard_out_folder(&save->out, err);
 	return rc < 0 ? rc : ckpt_shard_out_files(&save->out, err);
 }
 
@@ -123,7 +129,9 @@ static int write_data(struct save *save)
 	if (rc == 0)
 		rc = ckpt_coll_before(save->job, false, save->bytes, &save->bytes_before);
 	if (rc == 0)
-		rc = ckpt_job_run(save->job, CKPT_MPI_WRITE_DATA, true, write_files, save);
+		rc = ckpt_job_run(save->job, CKPT_MPI_WRITE_DATA, true, check_room, save);
+	if (rc == 0)
+		rc = ckpt_job_go_on(save->job, true, write_files, save);
 	if (rc == 0)
 		rc = ckpt_pack_out(&save->out);
 	free(save->out.room);
@@ -156,7 +164,8 @@ static int run(struct save *save, struct ckpt_mpi_result *out)
 	return rc < 0 ? ckpt_target_fail(&save->target, rc) : 0;
 }
 
-int ckpt_mpi_save(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *request, struct ckpt_mpi_result *out)
+int ckpt_mpi_save(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *request,
+		  struct ckpt_mpi_result *out)
 {
 	struct save save = { .job = job, .request = request };
 	int rc = ckpt_job_begin(job);

@@ -14,13 +14,21 @@
 /* Files that are written before the first of them is synced: the disk then works on many at a time. */
 #define SYNC_BATCH 64
 
-int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk, uint64_t offset, size_t len,
-			 const void **out_data, struct ckpt_err *err)
+int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk,
+			 uint64_t offset, size_t len, const void **out_data, struct ckpt_err *err)
 {
 	const struct ckpt_mpi_save_request *request = out->request;
 	const struct ckpt_mpi_entry *entry = &request->entries[chunk->entry_idx];
 	const char *data = entry->chunks[chunk->chunk_idx].data;
 	char message[CKPT_MPI_MESSAGE_MAX] = "";
+	const struct ckpt_mpi_piece piece = {
+		.entry_idx = chunk->entry_idx,
+		.chunk_idx = chunk->chunk_idx,
+		.offset = offset,
+		.len = len,
+		.out = out->room,
+		.message = message,
+	};
 	int rc;
 
 	assert(len <= CKPT_OWN_FILE_MIN && offset + len <= chunk->size_bytes);
@@ -28,18 +36,20 @@ int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chu
 		*out_data = data + offset;
 		return 0;
 	}
-	rc = request->read(request->ctx, chunk->entry_idx, chunk->chunk_idx, offset, out->room, len, message);
+	rc = request->read(request->ctx, &piece);
 	message[sizeof(message) - 1] = '\0';
 	if (rc > 0)
 		rc = -EIO;
 	if (rc < 0)
-		return message[0] ? ckpt_err_set(err, rc, "%s", message) :
-				    ckpt_err_sys(err, rc, "cannot read tensor '%s' to be saved", entry->fqn);
+		return message[0] ? ckpt_err_set(err, rc, "%s", message)
+				  : ckpt_err_sys(err, rc, "cannot read tensor '%s' to be saved",
+						 entry->fqn);
 	*out_data = out->room;
 	return 0;
 }
 
-struct ckpt_known_shard *ckpt_shard_out_record(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk)
+struct ckpt_known_shard *ckpt_shard_out_record(struct ckpt_shard_out *out,
+					       const struct ckpt_local_chunk *chunk)
 {
 	const struct ckpt_mpi_entry *entry = &out->request->entries[chunk->entry_idx];
 	struct ckpt_known_shard *record = ckpt_record_add(out->records);
@@ -50,8 +60,8 @@ struct ckpt_known_shard *ckpt_shard_out_record(struct ckpt_shard_out *out, const
 	record->shard.has_rank = true;
 	record->shard.rank = (uint64_t)out->job->info.global_rank;
 	ckpt_buf_init(&name);
-	ckpt_plan_shard_name(&name, record->shard.rank, entry->fqn, entry->chunks[chunk->chunk_idx].start,
-			     entry->dim_count);
+	ckpt_plan_shard_name(&name, record->shard.rank, entry->fqn,
+			     entry->chunks[chunk->chunk_idx].start, entry->dim_count);
 	record->shard.path = ckpt_buf_steal(&name);
 	return record->shard.path ? record : NULL;
 }
@@ -72,17 +82,18 @@ int ckpt_shard_out_folder(struct ckpt_shard_out *out, struct ckpt_err *err)
 	if (rc == 0)
 		rc = ckpt_io_mkdirat(out->target->dirfd, name.data, 0777);
 	if (rc < 0)
-		rc = ckpt_err_sys(err, rc, "cannot make folder '%s' in '%s'", name.data, out->target->name.data);
+		rc = ckpt_err_sys(err, rc, "cannot make folder '%s' in '%s'", name.data,
+				  out->target->name.data);
 	ckpt_buf_release(&name);
 	return rc;
 }
 
-static int stream(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk, int fd, struct ckpt_sums_run *run,
-		  struct ckpt_err *err)
+static int stream(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk, int fd,
+		  struct ckpt_sums_run *run, struct ckpt_err *err)
 {
 	for (uint64_t done = 0; done < chunk->size_bytes;) {
 		size_t len = num_min(CKPT_OWN_FILE_MIN, chunk->size_bytes - done);
-		const void *data;
+		const void *data = NULL;
 		int rc = ckpt_job_cancelled(out->job, err);
 
 		if (rc == 0)
@@ -101,7 +112,8 @@ static int stream(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chu
 /* Create the file and reserve its blocks: no room shall show before, not after, the bytes were moved. */
 static int create(const struct ckpt_shard_out *out, const char *path, uint64_t size_bytes)
 {
-	CKPT_CLOSE int fd = ckpt_io_openat(out->target->dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+	CKPT_CLOSE int fd = ckpt_io_openat(out->target->dirfd, path,
+					   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
 	int rc = fd < 0 ? fd : ckpt_io_fallocate(fd, 0, size_bytes);
 
 	if (fd < 0 || (rc < 0 && rc != -EOPNOTSUPP))
@@ -110,8 +122,8 @@ static int create(const struct ckpt_shard_out *out, const char *path, uint64_t s
 }
 
 /* Write one shard; *@out_fd is to be synced. */
-static int write_file(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk, struct ckpt_known_shard *record,
-		      int *out_fd, struct ckpt_err *err)
+static int write_file(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk,
+		      struct ckpt_known_shard *record, int *out_fd, struct ckpt_err *err)
 {
 	struct ckpt_sums_run *run = ckpt_sums_run_new(chunk->size_bytes);
 	CKPT_CLOSE int fd = -1;
@@ -119,7 +131,9 @@ static int write_file(struct ckpt_shard_out *out, const struct ckpt_local_chunk 
 
 	if (rc == 0) {
 		fd = create(out, record->shard.path, chunk->size_bytes);
-		rc = fd < 0 ? ckpt_err_sys(err, fd, "create it with %llu bytes", (unsigned long long)chunk->size_bytes) : 0;
+		rc = fd < 0 ? ckpt_err_sys(err, fd, "create it with %llu bytes",
+					   (unsigned long long)chunk->size_bytes)
+			    : 0;
 	}
 	if (rc == 0)
 		rc = stream(out, chunk, fd, run, err);
@@ -127,7 +141,8 @@ static int write_file(struct ckpt_shard_out *out, const struct ckpt_local_chunk 
 		rc = ckpt_sums_run_finish(run, &record->shard);
 	ckpt_sums_run_free(run);
 	if (rc < 0)
-		return ckpt_err_prefix(err, rc, "cannot write shard '%s/%s'", out->target->name.data, record->shard.path);
+		return ckpt_err_prefix(err, rc, "cannot write shard '%s/%s'",
+				       out->target->name.data, record->shard.path);
 	*out_fd = ckpt_steal_fd(&fd);
 	return 0;
 }
@@ -159,8 +174,8 @@ static int sync_batch(struct ckpt_shard_out *out, struct batch *batch, struct ck
 		if (rc == 0)
 			ckpt_record_stamp(record, &st);
 		else
-			rc = ckpt_err_sys(err, rc, "cannot make shard '%s/%s' durable", out->target->name.data,
-					  record->shard.path);
+			rc = ckpt_err_sys(err, rc, "cannot make shard '%s/%s' durable",
+					  out->target->name.data, record->shard.path);
 	}
 	batch->count = 0;
 	return rc;
@@ -179,7 +194,8 @@ int ckpt_shard_out_files(struct ckpt_shard_out *out, struct ckpt_err *err)
 		if (!out->plan->keep[i] || chunk->size_bytes < CKPT_OWN_FILE_MIN)
 			continue;
 		record = ckpt_shard_out_record(out, chunk);
-		rc = record ? write_file(out, chunk, record, &batch.fds[batch.count], err) : -ENOMEM;
+		rc = record ? write_file(out, chunk, record, &batch.fds[batch.count], err)
+			    : -ENOMEM;
 		if (rc < 0)
 			break;
 		batch.record_idx[batch.count++] = out->records->count - 1;

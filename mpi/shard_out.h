@@ -25,10 +25,12 @@ struct ckpt_shard_out {
 };
 
 /** ckpt_shard_out_bytes - @len ≤ CKPT_OWN_FILE_MIN bytes of a chunk at @offset, borrowed until the next call. */
-int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk, uint64_t offset, size_t len,
-			 const void **out_data, struct ckpt_err *err) CKPT_MUST_CHECK;
+int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk,
+			 uint64_t offset, size_t len, const void **out_data, struct ckpt_err *err)
+	CKPT_MUST_CHECK;
 /** ckpt_shard_out_record - a record with path and rank of the chunk's shard filled in; NULL when memory is out. */
-struct ckpt_known_shard *ckpt_shard_out_record(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk);
+struct ckpt_known_shard *ckpt_shard_out_record(struct ckpt_shard_out *out,
+					       const struct ckpt_local_chunk *chunk);
 /** ckpt_shard_out_folder - make this rank's folder, if it writes anything. */
 int ckpt_shard_out_folder(struct ckpt_shard_out *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_shard_out_files - write all large chunks, durably. */

@@ -22,7 +22,8 @@
 /* A session is due so often. Source: ckptfs-format(5) "The commit". */
 #define TOUCH_MS 10000
 
-void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const char *path, bool is_new)
+void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const char *path,
+		      bool is_new)
 {
 	*target = (struct ckpt_target){ .job = job, .path = path, .is_new = is_new, .dirfd = -1 };
 	ckpt_buf_init(&target->store_path);
@@ -44,29 +45,36 @@ void ckpt_target_release(struct ckpt_target *target)
 /* --- set up --------------------------------------------------------------------------- */
 
 /* Of what there is at a path that shall become a checkpoint, or is to be committed. */
-static int check_kind(const struct ckpt_target *target, const struct ckpt_place *place, struct ckpt_err *err)
+static int check_kind(const struct ckpt_target *target, const struct ckpt_place *place,
+		      struct ckpt_err *err)
 {
-	const char *what = place->kind == CKPT_PLACE_STORE ? "a store" :
-			   place->kind == CKPT_PLACE_GROUP ? "a folder that is no checkpoint" :
-			   place->kind == CKPT_PLACE_LOOSE ? "a file" :
-							     "inside a checkpoint";
+	const char *what = place->kind == CKPT_PLACE_STORE   ? "a store"
+			   : place->kind == CKPT_PLACE_GROUP ? "a folder that is no checkpoint"
+			   : place->kind == CKPT_PLACE_LOOSE ? "a file"
+							     : "inside a checkpoint";
 
 	if (place->mount_path && strcmp(place->mount_path, place->store_path) == 0)
-		return ckpt_err_set(err, -EBUSY, "the store '%s' is mounted over itself, where ranks cannot reach it; mount it at a folder of its own",
-				    place->store_path);
+		return ckpt_err_set(
+			err, -EBUSY,
+			"the store '%s' is mounted over itself, where ranks cannot reach it; mount it at a folder of its own",
+			place->store_path);
 	if (place->kind == CKPT_PLACE_CHECKPOINT)
 		return 0;
 	if (target->is_new)
-		return place->kind == CKPT_PLACE_NOTHING ?
-			       0 :
-			       ckpt_err_set(err, -EEXIST, "cannot save '%s': it is %s; choose another name",
-					    target->path, what);
+		return place->kind == CKPT_PLACE_NOTHING
+			       ? 0
+			       : ckpt_err_set(err, -EEXIST,
+					      "cannot save '%s': it is %s; choose another name",
+					      target->path, what);
 	if (place->kind == CKPT_PLACE_NOTHING)
-		return ckpt_err_set(err, -ENOENT, "cannot commit '%s': it does not exist", target->path);
-	return place->kind == CKPT_PLACE_GROUP ?
-		       0 :
-		       ckpt_err_set(err, -EINVAL, "cannot commit '%s': it is %s; give the folder of a checkpoint",
-				    target->path, what);
+		return ckpt_err_set(err, -ENOENT, "cannot commit '%s': it does not exist",
+				    target->path);
+	return place->kind == CKPT_PLACE_GROUP
+		       ? 0
+		       : ckpt_err_set(
+				 err, -EINVAL,
+				 "cannot commit '%s': it is %s; give the folder of a checkpoint",
+				 target->path, what);
 }
 
 /* Committed already? Better said before anything is hashed. */
@@ -102,7 +110,8 @@ static void touch(void *ctx)
 	ckpt_ignore(ckpt_open_touch(target->store, target->name.data, NULL));
 }
 
-static int begin_in_store(struct ckpt_target *target, const struct ckpt_place *place, struct ckpt_err *err)
+static int begin_in_store(struct ckpt_target *target, const struct ckpt_place *place,
+			  struct ckpt_err *err)
 {
 	struct stat st;
 	int rc = ckpt_store_open(place->store_path, 0, NULL, &target->store, err);
@@ -128,6 +137,13 @@ static int begin_in_store(struct ckpt_target *target, const struct ckpt_place *p
 	return rc;
 }
 
+static int no_store(const struct ckpt_target *target, struct ckpt_err *err)
+{
+	return ckpt_err_set(err, -ENXIO,
+			    "'%s' is in no store; run 'ckptfs init' on a folder above it",
+			    target->path);
+}
+
 /* The coordinator's part. */
 static int begin(void *ctx, struct ckpt_err *err)
 {
@@ -135,11 +151,12 @@ static int begin(void *ctx, struct ckpt_err *err)
 	struct ckpt_place place = { .name = NULL };
 	int rc = ckpt_place_find(target->path, target->job->config.store, &place, err);
 
+	/* Inside a store, what does not exist is found as nothing: this lies in none. */
+	if (rc == -ENXIO || (rc == -ENOENT && target->is_new))
+		return no_store(target, err);
 	if (rc < 0)
 		return rc;
-	rc = place.store_path ? check_kind(target, &place, err) :
-				ckpt_err_set(err, -ENXIO, "'%s' is in no store; run 'ckptfs init' on a folder above it",
-					     target->path);
+	rc = place.store_path ? check_kind(target, &place, err) : no_store(target, err);
 	if (rc == 0)
 		rc = begin_in_store(target, &place, err);
 	if (rc == 0) {
@@ -179,32 +196,38 @@ static int attach(void *ctx, struct ckpt_err *err)
 {
 	struct ckpt_target *target = ctx;
 	struct stat st;
-	int rc = ckpt_store_open(target->store_path.data, CKPT_STORE_NO_INDEX, NULL, &target->store, err);
+	int rc = ckpt_store_open(target->store_path.data, CKPT_STORE_NO_INDEX, NULL, &target->store,
+				 err);
 
 	if (rc == 0)
 		rc = open_folder(target, &st, err);
 	if (rc == -ENOENT || (rc == 0 && st.st_ino != target->ino))
-		return ckpt_err_set(err, -ENXIO, "this host sees another file system at '%s' than rank %d on %s does; the store must be on storage that all ranks share",
-				    target->store_path.data, target->job->config.coordinator,
-				    target->job->hosts[target->job->config.coordinator]);
+		return ckpt_err_set(
+			err, -ENXIO,
+			"this host sees another file system at '%s' than rank %d on %s does; the store must be on storage that all ranks share",
+			target->store_path.data, target->job->config.coordinator,
+			target->job->hosts[target->job->config.coordinator]);
 	return rc;
 }
 
 int ckpt_target_set_up(struct ckpt_target *target)
 {
 	bool coordinates = ckpt_job_is_coordinator(target->job);
-	int rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, coordinates, begin, target);
+	int rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, coordinates, begin,
+			      target);
 
 	if (rc == 0)
 		rc = tell(target);
 	if (rc == 0)
-		rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, !coordinates, attach, target);
+		rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, !coordinates, attach,
+				  target);
 	return rc;
 }
 
 /* --- vote ------------------------------------------------------------------------------ */
 
-static int call_hook(struct ckpt_target *target, ckpt_mpi_hook hook, const char *name, struct ckpt_err *err)
+static int call_hook(struct ckpt_target *target, ckpt_mpi_hook hook, const char *name,
+		     struct ckpt_err *err)
 {
 	struct ckpt_mpi *job = target->job;
 	char message[CKPT_MPI_MESSAGE_MAX] = "";
@@ -270,18 +293,21 @@ struct finish {
 /* A mount that the caller's path runs through shall show the checkpoint at once; the others see it within a second. */
 static void refresh_mount(const struct ckpt_target *target, const char *name)
 {
-	CKPT_CLOSE int fd = target->mount_path.len_bytes > 0 ?
-				    ckpt_io_openat(AT_FDCWD, target->mount_path.data, O_RDONLY | O_DIRECTORY, 0) :
-				    -1;
-	struct ckpt_control control = { .version = CKPT_CONTROL_VERSION, .op = CKPT_CONTROL_REFRESH };
+	CKPT_CLOSE int fd = target->mount_path.len_bytes > 0
+				    ? ckpt_io_openat(AT_FDCWD, target->mount_path.data,
+						     O_RDONLY | O_DIRECTORY, 0)
+				    : -1;
+	struct ckpt_control control = { .version = CKPT_CONTROL_VERSION,
+					.op = CKPT_CONTROL_REFRESH };
 
 	if (fd < 0 || strlen(name) >= sizeof(control.name))
 		return;
 	memcpy(control.name, name, strlen(name) + 1);
-	ckpt_ignore(ioctl(fd, CKPT_IOC_CONTROL, &control)); /* it only hastens what happens anyway */
+	/* It only hastens what happens anyway. */
+	ckpt_ignore(ioctl(fd, CKPT_IOC_CONTROL, &control));
 }
 
-static int keep_result(struct finish *f, const struct ckpt_commit_result *result)
+static void keep_result(struct finish *f, const struct ckpt_commit_result *result)
 {
 	struct ckpt_mpi_result *out = &f->result;
 
@@ -291,7 +317,6 @@ static int keep_result(struct finish *f, const struct ckpt_commit_result *result
 	out->seq = result->seq;
 	out->shard_count = result->shard_count;
 	out->size_bytes = result->size_bytes;
-	return 0;
 }
 
 static int is_cancelled(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
@@ -301,6 +326,20 @@ static int is_cancelled(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
 	(void)bytes_done;
 	(void)bytes_total;
 	return job->config.cancel && *job->config.cancel;
+}
+
+/* A coordinator that was stopped may wake up when the others have given up on it, and said so. */
+static int check_wanted(const struct ckpt_target *target, struct ckpt_err *err)
+{
+	enum ckpt_state state;
+	int rc = ckpt_state_of(ckpt_store_fd(target->store), target->name.data, &state, NULL, err);
+
+	if (rc == 0 && target->is_new && state == CKPT_STATE_ABORTED)
+		return ckpt_err_set(
+			err, -ECANCELED,
+			"the other ranks gave up waiting and marked '%s' aborted; save it again",
+			target->name.data);
+	return rc;
 }
 
 static int commit(void *ctx, struct ckpt_err *err)
@@ -322,16 +361,19 @@ static int commit(void *ctx, struct ckpt_err *err)
 		.progress_ctx = target->job,
 	};
 	struct ckpt_commit_result result = { .name = NULL };
-	int rc = ckpt_commit(target->store, target->name.data, &options, &result, err);
+	int rc = check_wanted(target, err);
 
+	if (rc == 0)
+		rc = ckpt_commit(target->store, target->name.data, &options, &result, err);
 	if (rc < 0)
 		return rc;
+	assert(result.name);
 	target->committed = true;
 	target->job->tick = NULL;
 	refresh_mount(target, result.name);
-	rc = keep_result(f, &result);
+	keep_result(f, &result);
 	free(result.name);
-	return rc;
+	return 0;
 }
 
 /* The coordinator's result becomes everybody's. */
@@ -394,7 +436,8 @@ int ckpt_target_fail(struct ckpt_target *target, int code)
 	ckpt_job_print_failures(job, &table);
 	/* The failure that is reported is the one that led here; the name can be saved again either way. */
 	if (ckpt_buf_check(&table) == 0)
-		ckpt_ignore(ckpt_open_mark_aborted(target->store, target->name.data, table.data, NULL));
+		ckpt_ignore(
+			ckpt_open_mark_aborted(target->store, target->name.data, table.data, NULL));
 	ckpt_buf_release(&table);
 	return code;
 }

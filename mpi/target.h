@@ -16,14 +16,15 @@
 
 struct ckpt_target {
 	struct ckpt_mpi *job;
-	const char *path;   /* as the caller gave it */
-	bool is_new;	    /* made by this job: marked aborted when it fails */
+	const char *path; /* as the caller gave it */
+	bool is_new;	  /* made by this job: marked aborted when it fails */
 	bool committed;
 	struct ckpt_store *store;
 	struct ckpt_buf store_path;
-	struct ckpt_buf mount_path; /* where the caller's path runs through a mount; coordinator only */
-	struct ckpt_buf name;	    /* of the open checkpoint, below the store */
-	uint64_t ino;		    /* of its folder, as the coordinator sees it */
+	struct ckpt_buf
+		mount_path;   /* where the caller's path runs through a mount; coordinator only */
+	struct ckpt_buf name; /* of the open checkpoint, below the store */
+	uint64_t ino;	      /* of its folder, as the coordinator sees it */
 	int dirfd;
 	uint64_t touched_ms; /* when the session was, last */
 };
@@ -39,7 +40,8 @@ struct ckpt_target_commit {
 };
 
 /** ckpt_target_init - nothing on disk yet. @is_new: it is to be made; else it is there, open. */
-void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const char *path, bool is_new);
+void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const char *path,
+		      bool is_new);
 /** ckpt_target_release - local. */
 void ckpt_target_release(struct ckpt_target *target);
 
@@ -51,7 +53,8 @@ int ckpt_target_vote(struct ckpt_target *target) CKPT_MUST_CHECK;
 
 /** ckpt_target_finish - phases finish and post_commit; @mine: this rank's records. *@out is filled in once it was committed. */
 int ckpt_target_finish(struct ckpt_target *target, const struct ckpt_record_list *mine,
-		       const struct ckpt_target_commit *what, struct ckpt_mpi_result *out) CKPT_MUST_CHECK;
+		       const struct ckpt_target_commit *what, struct ckpt_mpi_result *out)
+	CKPT_MUST_CHECK;
 
 /** ckpt_target_fail - after any failure: leave the failure table in the open checkpoint, if this job made it. Returns @code. */
 int ckpt_target_fail(struct ckpt_target *target, int code);

@@ -45,8 +45,8 @@ static int check_version(const struct ckpt_json *root, struct ckpt_err *err)
 static int parse_store_file(const struct ckpt_buf *text, char id[37], struct ckpt_err *err)
 {
 	struct ckpt_json *root = NULL;
-	const char *found_id = NULL;
-	const char *created = NULL;
+	const char *found_id = "";
+	const char *created = "";
 	uint64_t version = 0;
 	const struct ckpt_json_field fields[] = {
 		{ .key = "ckptfs", .type = CKPT_FIELD_U64, .out = &version },

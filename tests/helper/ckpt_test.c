@@ -58,14 +58,13 @@ uint64_t test_number(const char *text)
 	return value;
 }
 
-int test_failed(int code, const char *what, const char *object)
+void test_say(int code, const char *what, const char *object)
 {
 	if (code)
 		(void)fprintf(stderr, "ckpt-test: %s: '%s': %s\n", what, object,
 			      ckpt_err_name(code));
 	else
 		(void)fprintf(stderr, "ckpt-test: %s: '%s'\n", what, object);
-	return 1;
 }
 
 uint64_t test_random(uint64_t *state)

@@ -27,8 +27,14 @@ int test_seekdir(int argc, char **argv);
 
 /** test_number - decimal, or a size such as 64KiB; misuse ends the program with status 2. */
 uint64_t test_number(const char *text);
-/** test_failed - say what failed (with the text of @code, a positive errno, unless 0); returns 1. */
-int test_failed(int code, const char *what, const char *object);
+/** test_say - what failed, with the text of @code, a positive errno, unless 0. */
+void test_say(int code, const char *what, const char *object);
+/** test_failed - the same; returns 1, here where every analyser can see it. */
+static inline int test_failed(int code, const char *what, const char *object)
+{
+	test_say(code, what, object);
+	return 1;
+}
 /** test_random - the next number of a reproducible sequence (splitmix64). */
 uint64_t test_random(uint64_t *state);
 
