@@ -70,10 +70,23 @@ static int already_committed(const struct ckpt_commit *commit, struct ckpt_err *
 			    commit->name);
 }
 
+/* A save that failed, or that its ranks gave up while the coordinator was away. */
+static int refuse_aborted(const struct ckpt_commit *commit, struct ckpt_err *err)
+{
+	struct stat st;
+
+	if (ckpt_io_fstatat(commit->dirfd, CKPT_ABORTED_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return ckpt_err_set(
+			err, -EINVAL,
+			"cannot commit '%s': its save failed, '" CKPT_ABORTED_FILE
+			"' in it says why; save it again, or drop it with 'ckptfs abort %s'",
+			commit->name, commit->name);
+	return 0;
+}
+
 /* Names and states; refused here before hours of hashing. */
 static int check_names(struct ckpt_commit *commit, struct ckpt_err *err)
 {
-	struct stat st;
 	int rc = ckpt_open_check_place(commit->store, commit->name, err);
 
 	if (rc < 0)
@@ -90,13 +103,7 @@ static int check_names(struct ckpt_commit *commit, struct ckpt_err *err)
 		rc = already_committed(commit, err);
 	if (rc < 0)
 		return rc;
-	if (ckpt_io_fstatat(commit->dirfd, CKPT_ABORTED_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return ckpt_err_set(
-			err, -EINVAL,
-			"cannot commit '%s': its save failed, '" CKPT_ABORTED_FILE
-			"' in it says why; save it again, or drop it with 'ckptfs abort %s'",
-			commit->name, commit->name);
-	return 0;
+	return refuse_aborted(commit, err);
 }
 
 /* --- freezing -------------------------------------------------------------------------------- */
@@ -343,6 +350,8 @@ static int commit_scanned(struct ckpt_commit *commit, struct ckpt_commit_result 
 		rc = ckpt_commit_recheck(commit, err);
 	if (rc == 0) /* the last moment to say no */
 		rc = ckpt_commit_tick(commit, err);
+	if (rc == 0)
+		rc = refuse_aborted(commit, err);
 	if (rc == 0)
 		rc = publish_manifest(commit, &text, err);
 	if (rc == 0 && is_renamed(commit)) {
