@@ -21,7 +21,10 @@ struct ckpt_box {
 int ckpt_box_volume(const uint64_t *size, uint32_t dim_count, uint64_t *out) CKPT_MUST_CHECK;
 /** ckpt_box_inside - does the box lie in @shape? */
 bool ckpt_box_inside(const struct ckpt_box *box, const uint64_t *shape, uint32_t dim_count);
-/** ckpt_box_meet - the common box of @a and @b into @start and @size; false where there is none. 0-d boxes always meet. */
+/**
+ * ckpt_box_meet - the common box of @a and @b into @start and @size; false where there is none.
+ * 0-d boxes always meet.
+ */
 bool ckpt_box_meet(const struct ckpt_box *a, const struct ckpt_box *b, uint32_t dim_count,
 		   uint64_t *start, uint64_t *size);
 /** ckpt_box_strides - row-major strides, in elements, of an array of @size. */
@@ -48,7 +51,8 @@ struct ckpt_copy_spec {
 
 /**
  * ckpt_copy_plan - the runs, in ascending order of where they are copied from
- * Offsets count from the box's first element on each side. The caller has checked that they do not overflow.
+ * Offsets count from the box's first element on each side. The caller has checked that they do not
+ * overflow.
  * Where both layouts are row-major, they ascend on both sides.
  */
 void ckpt_copy_plan(const struct ckpt_copy_spec *spec, struct ckpt_copy *out);

@@ -8,7 +8,10 @@
 #include "base/num.h"
 #include "format/format.h"
 
-/* Shards that are open at a time; each keeps one block. Pieces of a tensor come from few shards, one after the other. */
+/*
+ * Shards that are open at a time; each keeps one block. Pieces of a tensor come from few shards,
+ * one after the other.
+ */
 #define READER_MAX 16
 
 /* An open shard and when it was last asked for. */

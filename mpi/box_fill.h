@@ -22,7 +22,8 @@ void ckpt_fill_free(struct ckpt_fill *fill);
 /**
  * ckpt_fill_box - read a box, row-major, into @out
  * @box: inside the tensor, of at least one element, its bytes below 2^63
- * Errors: -EBADMSG a block does not fit its sum, or chunks do not cover the box exactly; -ENOENT, -ESTALE a shard is gone or short; else system.
+ * Errors: -EBADMSG a block does not fit its sum, or chunks do not cover the box exactly; -ENOENT,
+ * -ESTALE a shard is gone or short; else system.
  */
 int ckpt_fill_box(struct ckpt_fill *fill, const struct ckpt_tensor *tensor,
 		  const struct ckpt_box *box, void *out, struct ckpt_err *err) CKPT_MUST_CHECK;

@@ -110,7 +110,10 @@ enum ckpt_mpi_io {
 	CKPT_MPI_IO_MPIIO  /* MPI_File_write_at_all at the same offsets */
 };
 
-/* Start from ckpt_mpi_config_init(), so that members added later have their defaults. Strings and arrays are borrowed for the job's life. */
+/*
+ * Start from ckpt_mpi_config_init(), so that members added later have their defaults. Strings and
+ * arrays are borrowed for the job's life.
+ */
 struct ckpt_mpi_config {
 	int coordinator;		     /* rank that plans and commits; 0 */
 	uint32_t write_barrier_timeout_secs; /* > 0; CKPT_MPI_BARRIER_TIMEOUT_SECS */
@@ -141,25 +144,37 @@ int ckpt_mpi_environment(void);
  * @config: borrowed during the call, but for what it points to; NULL: defaults
  * @out:    ckpt_mpi_close() it
  * @why:    receives rank, code and message on failure; may be NULL
- * Collective. Errors: -EINVAL the configuration, or $CKPTFS_FAULT, is not valid; -EIO MPI failed; -ENOMEM.
+ * Collective. Errors: -EINVAL the configuration, or $CKPTFS_FAULT, is not valid; -EIO MPI failed;
+ * -ENOMEM.
  */
 int ckpt_mpi_new(MPI_Comm comm, const struct ckpt_mpi_config *config, struct ckpt_mpi **out,
 		 struct ckpt_mpi_failure *why);
 
-/** ckpt_mpi_close - end a job; collective unless a wait had timed out. *@job becomes NULL, so a second call does nothing. Returns 0. */
+/**
+ * ckpt_mpi_close - end a job; collective unless a wait had timed out. *@job becomes NULL, so a
+ * second call does nothing. Returns 0.
+ */
 int ckpt_mpi_close(struct ckpt_mpi **job);
 
 /** ckpt_mpi_rank - who this rank is; borrowed until close. */
 const struct ckpt_mpi_rank_info *ckpt_mpi_rank(const struct ckpt_mpi *job);
-/** ckpt_mpi_failures - the table of the last call that failed, ordered by rank, the same on every rank; borrowed until the next call. */
+/**
+ * ckpt_mpi_failures - the table of the last call that failed, ordered by rank, the same on every
+ * rank; borrowed until the next call.
+ */
 const struct ckpt_mpi_failure *ckpt_mpi_failures(const struct ckpt_mpi *job, size_t *out_count);
 /** ckpt_mpi_reporter - the rank that should print the table: the lowest that lives. */
 int ckpt_mpi_reporter(const struct ckpt_mpi *job);
-/** ckpt_mpi_usable - false after a time-out or an MPI error: only close, or MPI_Abort, may follow. */
+/**
+ * ckpt_mpi_usable - false after a time-out or an MPI error: only close, or MPI_Abort, may follow.
+ */
 bool ckpt_mpi_usable(const struct ckpt_mpi *job);
 /** ckpt_mpi_phase_name - "write_data" …; static. */
 const char *ckpt_mpi_phase_name(enum ckpt_mpi_phase phase);
-/** ckpt_mpi_faults - the text of $CKPTFS_FAULT that is in force, for a warning; NULL when there is none. */
+/**
+ * ckpt_mpi_faults - the text of $CKPTFS_FAULT that is in force, for a warning; NULL when there is
+ * none.
+ */
 const char *ckpt_mpi_faults(const struct ckpt_mpi *job);
 
 /* --- saving ------------------------------------------------------------------- */
@@ -171,7 +186,10 @@ struct ckpt_mpi_chunk {
 	const void *data;      /* its bytes; NULL: asked from ckpt_mpi_save_request.read */
 };
 
-/* A tensor as this rank knows it. Ranks that hold equal boxes hold equal bytes: one of them writes. */
+/*
+ * A tensor as this rank knows it. Ranks that hold equal boxes hold equal bytes: one of them
+ * writes.
+ */
 struct ckpt_mpi_entry {
 	const char *fqn;
 	const char *dtype;     /* as safetensors names it: "F32", "BF16" …, and "C128" */
@@ -196,7 +214,10 @@ struct ckpt_mpi_save_request {
 	const char *path; /* of the checkpoint to be; must not exist */
 	const struct ckpt_mpi_entry *entries;
 	size_t entry_count;
-	/* Provides the bytes of chunks without data: 0 or a negative errno with piece->message filled in. */
+	/*
+	 * Provides the bytes of chunks without data: 0 or a negative errno with piece->message
+	 * filled in.
+	 */
 	int (*read)(void *ctx, const struct ckpt_mpi_piece *piece);
 	void *ctx;
 	bool has_step;
@@ -218,8 +239,10 @@ struct ckpt_mpi_result {
  * Every rank gives the same path, step and meta; the coordinator's count. Together the
  * ranks' chunks must cover every tensor exactly once, equal boxes counted once.
  * @out: filled in when it was committed (0, or a failure in post_commit); may be NULL
- * Errors: the code of the first row of the failure table: -EEXIST the name is taken; -EBUSY a living writer holds it;
- * -ENOSPC; -ETIMEDOUT; else what the ranks met. The open checkpoint is marked aborted and can be saved again.
+ * Errors: the code of the first row of the failure table: -EEXIST the name is taken; -EBUSY a
+ * living writer holds it;
+ * -ENOSPC; -ETIMEDOUT; else what the ranks met. The open checkpoint is marked aborted and can be
+ * saved again.
  */
 int ckpt_mpi_save(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *request,
 		  struct ckpt_mpi_result *out);
@@ -235,10 +258,16 @@ struct ckpt_mpi_commit_request {
 	const char *meta;
 };
 
-/** ckpt_mpi_commit - hash and sync an open checkpoint's files on all ranks, then commit it. Collective; @out and errors as ckpt_mpi_save, but on failure it stays open as it was. */
+/**
+ * ckpt_mpi_commit - hash and sync an open checkpoint's files on all ranks, then commit it.
+ * Collective; @out and errors as ckpt_mpi_save, but on failure it stays open as it was.
+ */
 int ckpt_mpi_commit(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
 		    struct ckpt_mpi_result *out);
-/** ckpt_mpi_import - copy a folder into a new checkpoint on all ranks, modes and times kept, then commit it. Collective; errors as ckpt_mpi_save. */
+/**
+ * ckpt_mpi_import - copy a folder into a new checkpoint on all ranks, modes and times kept, then
+ * commit it. Collective; errors as ckpt_mpi_save.
+ */
 int ckpt_mpi_import(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
 		    struct ckpt_mpi_result *out);
 
@@ -269,7 +298,10 @@ struct ckpt_mpi_want {
 struct ckpt_mpi_read_request {
 	const struct ckpt_mpi_want *wants;
 	size_t want_count;
-	/* Bytes @offset … of want @want_idx, in ascending order; NULL: they are only verified. 0 or a negative errno with @message filled in. */
+	/*
+	 * Bytes @offset … of want @want_idx, in ascending order; NULL: they are only verified. 0
+	 * or a negative errno with @message filled in.
+	 */
 	int (*write)(void *ctx, size_t want_idx, uint64_t offset, const void *data, size_t len,
 		     char *message);
 	void *ctx;
@@ -279,7 +311,8 @@ struct ckpt_mpi_read_request {
  * ckpt_mpi_reader_new - open a committed checkpoint on all ranks
  * The coordinator reads the manifest, all ranks get it. Collective.
  * @out: ckpt_mpi_reader_free() it
- * Errors: code of the table's first row: -ENOENT no such checkpoint, or it is not committed; -EBADMSG its manifest is damaged.
+ * Errors: code of the table's first row: -ENOENT no such checkpoint, or it is not committed;
+ * -EBADMSG its manifest is damaged.
  */
 int ckpt_mpi_reader_new(struct ckpt_mpi *job, const char *path, struct ckpt_mpi_reader **out);
 /** ckpt_mpi_reader_free - local; NULL is a no-op. */
@@ -291,15 +324,20 @@ void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
 			    struct ckpt_mpi_tensor *out);
 
 /**
- * ckpt_mpi_reader_read - read this rank's boxes; collective, though each rank may want what it likes
+ * ckpt_mpi_reader_read - read this rank's boxes; collective, though each rank may want what it
+ * likes
  * Only blocks that hold wanted bytes are read, and every one of them is verified.
  * @out_total_bytes: bytes of all ranks' boxes together; may be NULL
- * Errors: code of the table's first row: -EBADMSG a block does not fit its sum; -ESTALE a shard is short; -EINVAL a box that is not in its tensor.
+ * Errors: code of the table's first row: -EBADMSG a block does not fit its sum; -ESTALE a shard is
+ * short; -EINVAL a box that is not in its tensor.
  */
 int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader,
 			 const struct ckpt_mpi_read_request *request, uint64_t *out_total_bytes);
 
-/** ckpt_mpi_cut - the part of @extent that rank @rank of @world_size holds, as torch.chunk cuts: ceil(extent / world_size) each, the last ones less or nothing. */
+/**
+ * ckpt_mpi_cut - the part of @extent that rank @rank of @world_size holds, as torch.chunk cuts:
+ * ceil(extent / world_size) each, the last ones less or nothing.
+ */
 void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start,
 		  uint64_t *out_size);
 

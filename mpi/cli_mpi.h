@@ -62,13 +62,18 @@ int mpi_options_parse(int argc, char **argv, struct mpi_options *out,
 		      struct ckpt_err *err) CKPT_MUST_CHECK;
 void mpi_options_release(struct mpi_options *options);
 
-/** mpi_report - print the failure table, if this rank is the one to do it; returns MPI_EXIT_FAILED. */
+/**
+ * mpi_report - print the failure table, if this rank is the one to do it; returns MPI_EXIT_FAILED.
+ */
 int mpi_report(const struct ckpt_mpi *job);
 /** mpi_is_speaker - this rank prints what the job has to say. */
 bool mpi_is_speaker(const struct ckpt_mpi *job);
 /** mpi_say - one line on stderr, "ckptfs-mpi: …", whatever the rank. */
 void mpi_say(const char *fmt, ...) CKPT_PRINTF(1, 2);
-/** mpi_flush - stdout is out; MPI_EXIT_FAILED, said on stderr, when it could not be written; else @code. */
+/**
+ * mpi_flush - stdout is out; MPI_EXIT_FAILED, said on stderr, when it could not be written; else
+ * @code.
+ */
 int mpi_flush(int code);
 
 #endif

@@ -257,7 +257,10 @@ static int check_args(const struct mpi_command *command, const struct mpi_option
 	return 0;
 }
 
-/* The options of a command; argv[0] is its name. *@out_help: it was asked for, and nothing else matters. */
+/*
+ * The options of a command; argv[0] is its name. *@out_help: it was asked for, and nothing else
+ * matters.
+ */
 static int parse_command(const struct mpi_command *command, int argc, char **argv,
 			 struct mpi_options *out, bool *out_help, struct ckpt_err *err)
 {

@@ -1,4 +1,7 @@
-/* cli_mpi_save.c - ckptfs-mpi save: a safetensors model, cut among the ranks, into a new checkpoint. */
+/*
+ * cli_mpi_save.c - ckptfs-mpi save: a safetensors model, cut among the ranks, into a new
+ * checkpoint.
+ */
 #include <stdio.h>
 
 #include "cli_mpi.h"
@@ -21,7 +24,10 @@ static int open_source(void *ctx, struct ckpt_err *err)
 				       ckpt_mpi_rank(saving->job));
 }
 
-/* The coordinator first: what is wrong with the input shall be said once, before anything is touched. */
+/*
+ * The coordinator first: what is wrong with the input shall be said once, before anything is
+ * touched.
+ */
 static int open_everywhere(struct saving *saving)
 {
 	struct ckpt_mpi *job = saving->job;

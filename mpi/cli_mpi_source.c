@@ -125,7 +125,10 @@ int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
 	return 0;
 }
 
-/* The runs of a chunk's bytes in the file; the chunk itself is dense, so that run i begins at i * run_bytes of it. */
+/*
+ * The runs of a chunk's bytes in the file; the chunk itself is dense, so that run i begins at i *
+ * run_bytes of it.
+ */
 static void plan(struct mpi_source *source, size_t idx)
 {
 	const struct mpi_source_tensor *it = &source->tensors[idx];

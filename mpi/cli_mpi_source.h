@@ -1,4 +1,6 @@
-/* cli_mpi_source.h - safetensors files as the entries of a save: each rank's part of each tensor. */
+/*
+ * cli_mpi_source.h - safetensors files as the entries of a save: each rank's part of each tensor.
+ */
 #ifndef CKPT_MPI_CLI_MPI_SOURCE_H
 #define CKPT_MPI_CLI_MPI_SOURCE_H
 
@@ -28,10 +30,16 @@ struct mpi_source {
 	uint64_t copy_from; /* in the file */
 };
 
-/** mpi_source_open - read the headers of @path. mpi_source_release() it, also after a failure. Errors: as ckpt_st_family_open. */
+/**
+ * mpi_source_open - read the headers of @path. mpi_source_release() it, also after a failure.
+ * Errors: as ckpt_st_family_open.
+ */
 int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** mpi_source_cut - @rank's part of every tensor along @shard_dim; a tensor without that dimension is everybody's. */
+/**
+ * mpi_source_cut - @rank's part of every tensor along @shard_dim; a tensor without that dimension
+ * is everybody's.
+ */
 int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
 		   const struct ckpt_mpi_rank_info *rank) CKPT_MUST_CHECK;
 /** mpi_source_read - ckpt_mpi_save_request.read; @ctx is the source. */

@@ -18,7 +18,10 @@
 int ckpt_coll_max(struct ckpt_mpi *job, uint64_t value, uint64_t *out) CKPT_MUST_CHECK;
 /** ckpt_coll_sum - the sum of all ranks' values. */
 int ckpt_coll_sum(struct ckpt_mpi *job, uint64_t value, uint64_t *out) CKPT_MUST_CHECK;
-/** ckpt_coll_before - sum of the values of the ranks before this one, in the job or (@on_node) on this node. */
+/**
+ * ckpt_coll_before - sum of the values of the ranks before this one, in the job or (@on_node) on
+ * this node.
+ */
 int ckpt_coll_before(struct ckpt_mpi *job, bool on_node, uint64_t value, uint64_t *out)
 	CKPT_MUST_CHECK;
 /** ckpt_coll_node_sum - the sum over this node. */
@@ -27,7 +30,10 @@ int ckpt_coll_node_sum(struct ckpt_mpi *job, uint64_t value, uint64_t *out) CKPT
 int ckpt_coll_all(struct ckpt_mpi *job, const void *mine, size_t bytes, void *out) CKPT_MUST_CHECK;
 /** ckpt_coll_bcast - the coordinator's bytes become everybody's; any length. */
 int ckpt_coll_bcast(struct ckpt_mpi *job, struct ckpt_buf *data) CKPT_MUST_CHECK;
-/** ckpt_coll_gather - every rank's bytes to the coordinator, into @all (initialised buffers, one a rank); any length. */
+/**
+ * ckpt_coll_gather - every rank's bytes to the coordinator, into @all (initialised buffers, one a
+ * rank); any length.
+ */
 int ckpt_coll_gather(struct ckpt_mpi *job, const struct ckpt_buf *mine, struct ckpt_buf *all)
 	CKPT_MUST_CHECK;
 /** ckpt_coll_barrier - the one barrier of a save. */

@@ -37,7 +37,10 @@ struct ckpt_fault_set {
 /** ckpt_fault_parse - @text NULL or "" is no fault; kept by pointer. -EINVAL names the word. */
 int ckpt_fault_parse(const char *text, struct ckpt_fault_set *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** ckpt_fault_hit - what @rank meets when it enters @phase: 0, -EIO, -ENOSPC; may stop or end the process. */
+/**
+ * ckpt_fault_hit - what @rank meets when it enters @phase: 0, -EIO, -ENOSPC; may stop or end the
+ * process.
+ */
 int ckpt_fault_hit(const struct ckpt_fault_set *set, enum ckpt_mpi_phase phase, int rank,
 		   struct ckpt_err *err) CKPT_MUST_CHECK;
 

@@ -130,7 +130,10 @@ static int add_record(struct ckpt_record_list *records, const char *path,
 	return (*out)->shard.path ? 0 : -ENOMEM;
 }
 
-/* Synced before it is stamped and stamped before it is read: what changes later shows in the stamp. */
+/*
+ * Synced before it is stamped and stamped before it is read: what changes later shows in the
+ * stamp.
+ */
 static int sum_file(const struct ckpt_file_work *work, const char *path,
 		    struct ckpt_known_shard *record)
 {

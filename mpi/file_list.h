@@ -16,7 +16,10 @@ struct ckpt_file_list {
 	size_t count, cap;
 };
 
-/** ckpt_file_list_deal - print who does which file: large ones first, each to the rank with the least bytes so far. */
+/**
+ * ckpt_file_list_deal - print who does which file: large ones first, each to the rank with the
+ * least bytes so far.
+ */
 int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size,
 			struct ckpt_buf *out_wire) CKPT_MUST_CHECK;
 /** ckpt_file_list_take - @rank's files out of that. -EBADMSG, -ENOMEM. */
@@ -36,7 +39,10 @@ struct ckpt_file_work {
 /** ckpt_file_list_sum - hash every file, make it durable, record it. */
 int ckpt_file_list_sum(const struct ckpt_file_work *work, const struct ckpt_file_list *list,
 		       struct ckpt_record_list *records, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_file_list_copy - copy every file with mode and mtime, hash it on the way, make it durable, record it. */
+/**
+ * ckpt_file_list_copy - copy every file with mode and mtime, hash it on the way, make it durable,
+ * record it.
+ */
 int ckpt_file_list_copy(const struct ckpt_file_work *work, const struct ckpt_file_list *list,
 			struct ckpt_record_list *records, struct ckpt_err *err) CKPT_MUST_CHECK;
 

@@ -1,4 +1,7 @@
-/* file_mode.c - ckpt_mpi_commit() and ckpt_mpi_import(): files that others wrote, shared among the ranks. */
+/*
+ * file_mode.c - ckpt_mpi_commit() and ckpt_mpi_import(): files that others wrote, shared among the
+ * ranks.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

@@ -43,7 +43,10 @@ void ckpt_mpi_config_init(struct ckpt_mpi_config *config)
 
 int ckpt_mpi_environment(void)
 {
-	/* Data sieving writes back stale bytes of other ranks; lockedfile and individual litter and hang. */
+	/*
+	 * Data sieving writes back stale bytes of other ranks; lockedfile and individual litter
+	 * and hang.
+	 */
 	/* NOLINTBEGIN(concurrency-mt-unsafe): called before MPI_Init, when there is one thread. */
 	if (setenv("OMPI_MCA_fbtl_posix_write_datasieving", "0", 0) < 0 ||
 	    setenv("OMPI_MCA_sharedfp", "^lockedfile,individual", 0) < 0)
@@ -185,7 +188,9 @@ int ckpt_mpi_close(struct ckpt_mpi **job)
 	*job = NULL;
 	if (!it)
 		return 0;
-	/* After a time-out a free would wait for the missing ranks, and messages may be under way. */
+	/*
+	 * After a time-out a free would wait for the missing ranks, and messages may be under way.
+	 */
 	if (!it->broken) {
 		if (it->node_comm != MPI_COMM_NULL)
 			ckpt_ignore(MPI_Comm_free(

@@ -56,10 +56,15 @@ int ckpt_job_run(struct ckpt_mpi *job, enum ckpt_mpi_phase phase, bool mine, ckp
 /** ckpt_job_go_on - a further step of the phase that runs: no fault hook. */
 int ckpt_job_go_on(struct ckpt_mpi *job, bool mine, ckpt_job_step step, void *ctx) CKPT_MUST_CHECK;
 
-/** ckpt_job_agree - the end of a step: @code and @err of this rank become everybody's. Returns as ckpt_job_run. */
+/**
+ * ckpt_job_agree - the end of a step: @code and @err of this rank become everybody's. Returns as
+ * ckpt_job_run.
+ */
 int ckpt_job_agree(struct ckpt_mpi *job, int code, const struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_job_cancelled - -EINTR when the user wants no more; called between pieces of work; ticks. */
+/**
+ * ckpt_job_cancelled - -EINTR when the user wants no more; called between pieces of work; ticks.
+ */
 int ckpt_job_cancelled(struct ckpt_mpi *job, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /** ckpt_job_break - no collective call may follow; keeps the first reason. */

@@ -240,7 +240,9 @@ void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
 	};
 }
 
-/* --- reading boxes ----------------------------------------------------------------------------- */
+/*
+ * --- reading boxes -----------------------------------------------------------------------------
+ */
 
 struct reading {
 	struct ckpt_mpi_reader *reader;
@@ -332,7 +334,10 @@ static int hand_out(const struct reading *it, size_t want_idx, uint64_t offset, 
 		      : 0;
 }
 
-/* How a box is taken apart: whole steps of one axis, as many as fit in the room, for each index of those before it. */
+/*
+ * How a box is taken apart: whole steps of one axis, as many as fit in the room, for each index of
+ * those before it.
+ */
 struct pieces {
 	uint32_t axis;
 	uint64_t step_bytes; /* of one step along the axis */

@@ -18,7 +18,10 @@
 #include "collective.h"
 #include "shard_out.h"
 
-/* What a rank writes at a time: far below the 2 GiB where MPI counts end, large enough for the disk. */
+/*
+ * What a rank writes at a time: far below the 2 GiB where MPI counts end, large enough for the
+ * disk.
+ */
 #define ROUND_BYTES (UINT64_C(16) << 20)
 #define NS_PER_SEC INT64_C(1000000000)
 
@@ -154,7 +157,9 @@ static int write_posix(void *ctx, struct ckpt_err *err)
 	return rc < 0 ? failed(pack, rc, "sync", err) : 0;
 }
 
-/* --- MPI-IO ------------------------------------------------------------------------------------ */
+/*
+ * --- MPI-IO ------------------------------------------------------------------------------------
+ */
 
 /* MPI's word for what went wrong, as an errno. */
 static int mpi_code(int mpi_rc)
@@ -226,7 +231,10 @@ static int write_round(struct pack *pack, struct ckpt_err *err)
 	return 0;
 }
 
-/* The same number of rounds on every rank of the job; before each, all say whether they are still well. */
+/*
+ * The same number of rounds on every rank of the job; before each, all say whether they are still
+ * well.
+ */
 static int write_rounds(struct pack *pack, uint64_t rounds, struct ckpt_err *err)
 {
 	struct ckpt_mpi *job = pack->out->job;
@@ -270,13 +278,19 @@ static int write_mpiio(struct pack *pack, uint64_t rounds)
 		rc = ckpt_job_agree(job, write_rounds(pack, rounds, &err), &err);
 	if (rc == 0)
 		return ckpt_job_go_on(job, has_pack, sync_collective, pack);
-	/* All have just agreed and can close; after a time-out MPI_File_close would wait for the missing. */
+	/*
+	 * All have just agreed and can close; after a time-out MPI_File_close would wait for the
+	 * missing.
+	 */
 	if (!job->broken && pack->file != MPI_FILE_NULL)
 		ckpt_ignore(MPI_File_close(&pack->file)); /* the failure is known already */
 	return rc;
 }
 
-/* --- both ---------------------------------------------------------------------------------------- */
+/*
+ * --- both
+ * ----------------------------------------------------------------------------------------
+ */
 
 static int check_size(void *ctx, struct ckpt_err *err)
 {

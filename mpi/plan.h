@@ -38,7 +38,8 @@ void ckpt_plan_shard_name(struct ckpt_buf *out, uint64_t rank, const char *fqn,
 
 /**
  * ckpt_local_plan_make - check this rank's entries and print them for the coordinator
- * Errors: -EINVAL an unknown dtype, a chunk outside its tensor, a name no shard can have; the message names the tensor.
+ * Errors: -EINVAL an unknown dtype, a chunk outside its tensor, a name no shard can have; the
+ * message names the tensor.
  */
 int ckpt_local_plan_make(const struct ckpt_mpi_save_request *request, int rank,
 			 struct ckpt_local_plan *out, struct ckpt_buf *out_wire,
@@ -54,7 +55,8 @@ struct ckpt_global_plan;
  * ckpt_global_plan_make - put the local plans together
  * @wires: one a rank; kept by pointer until the plan is freed
  * @out_wire: what all ranks must be told
- * Errors: -EINVAL ranks disagree about a tensor, or its chunks overlap or leave a hole; the message names tensor and ranks.
+ * Errors: -EINVAL ranks disagree about a tensor, or its chunks overlap or leave a hole; the
+ * message names tensor and ranks.
  */
 int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
 			  struct ckpt_global_plan **out, struct ckpt_buf *out_wire,
@@ -67,7 +69,10 @@ struct ckpt_tensor_list {
 	struct ckpt_tensor *items;
 	size_t count;
 };
-/** ckpt_global_plan_tensors - heap copies, ordered by FQN, chunks by start; ckpt_tensor_list_release() it. -ENOMEM. */
+/**
+ * ckpt_global_plan_tensors - heap copies, ordered by FQN, chunks by start;
+ * ckpt_tensor_list_release() it. -ENOMEM.
+ */
 int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out)
 	CKPT_MUST_CHECK;
 void ckpt_tensor_list_release(struct ckpt_tensor_list *list);

@@ -229,7 +229,10 @@ static int check_decls(const struct ckpt_global_plan *plan, struct ckpt_err *err
 	return 0;
 }
 
-/* The axis along which the boxes, ordered by start, differ first: a sweep along it has few of them at a time. */
+/*
+ * The axis along which the boxes, ordered by start, differ first: a sweep along it has few of them
+ * at a time.
+ */
 static uint32_t sweep_axis(struct offer *const *boxes, size_t count)
 {
 	uint32_t dim_count = boxes[0]->decl->dim_count;
@@ -243,7 +246,10 @@ static uint32_t sweep_axis(struct offer *const *boxes, size_t count)
 	return 0;
 }
 
-/* Different boxes of one tensor, ordered by start: does any lie over another? All before the axis are equal in start. */
+/*
+ * Different boxes of one tensor, ordered by start: does any lie over another? All before the axis
+ * are equal in start.
+ */
 static int check_disjoint(struct offer *const *boxes, size_t count, struct ckpt_err *err)
 {
 	uint64_t start[CKPT_DIM_MAX];
@@ -293,7 +299,10 @@ static int check_cover(const struct decl *decl, struct offer *const *boxes, size
 		(unsigned long long)have, (unsigned long long)want, decl->fqn);
 }
 
-/* --- choosing ------------------------------------------------------------------------------------ */
+/*
+ * --- choosing
+ * ------------------------------------------------------------------------------------
+ */
 
 static void take_offer(struct ckpt_global_plan *plan, struct offer *offer)
 {
@@ -449,7 +458,10 @@ int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
 	return 0;
 }
 
-/* --- the manifest's lines ------------------------------------------------------------------------ */
+/*
+ * --- the manifest's lines
+ * ------------------------------------------------------------------------
+ */
 
 static uint64_t *copy_u64s(const uint64_t *values, uint32_t count)
 {

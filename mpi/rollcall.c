@@ -12,7 +12,10 @@
 
 #define TAG_HERE 1
 #define TAG_VERDICT 2
-/* For a message to arrive at a rank that polls: far more than the network needs, little beside the time-out. */
+/*
+ * For a message to arrive at a rank that polls: far more than the network needs, little beside the
+ * time-out.
+ */
 #define GRACE_SECS 2.0
 /* How long the leader drives MPI on, so that the verdict leaves this process. */
 #define FLUSH_SECS 0.2
@@ -81,7 +84,10 @@ static int post(struct ckpt_mpi *job, int to, int tag, const void *data, int byt
 {
 	MPI_Request request;
 
-	/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): a message is let go, not waited for: its receiver may never look. */
+	/*
+	 * NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): a message is let go, not waited for:
+	 * its receiver may never look.
+	 */
 	if (MPI_Isend(data, bytes, MPI_BYTE, to, tag, job->comm, &request) != MPI_SUCCESS ||
 	    MPI_Request_free(&request) != MPI_SUCCESS)
 		return ckpt_job_break(job, -EIO);

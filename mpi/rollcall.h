@@ -21,7 +21,8 @@ void ckpt_roll_free(struct ckpt_roll *roll);
 void ckpt_roll_enter(struct ckpt_mpi *job);
 /**
  * ckpt_roll_poll - one look while waiting
- * Returns 0: go on waiting; -ETIMEDOUT: the verdict is in the job's table and the job is broken; -EIO.
+ * Returns 0: go on waiting; -ETIMEDOUT: the verdict is in the job's table and the job is broken;
+ * -EIO.
  */
 int ckpt_roll_poll(struct ckpt_mpi *job) CKPT_MUST_CHECK;
 

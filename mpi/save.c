@@ -79,7 +79,10 @@ static int make_plans(struct save *save)
 	return rc < 0 ? rc : ckpt_job_go_on(job, true, take_part, save);
 }
 
-/* Room for this rank's bytes behind those of the ranks before it; a step of its own, so that no rank writes yet. */
+/*
+ * Room for this rank's bytes behind those of the ranks before it; a step of its own, so that no
+ * rank writes yet.
+ */
 static int check_room(void *ctx, struct ckpt_err *err)
 {
 	const struct save *save = ctx;

@@ -11,7 +11,10 @@
 #include "base/io.h"
 #include "base/num.h"
 
-/* Files that are written before the first of them is synced: the disk then works on many at a time. */
+/*
+ * Files that are written before the first of them is synced: the disk then works on many at a
+ * time.
+ */
 #define SYNC_BATCH 64
 
 int ckpt_shard_out_bytes(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chunk,
@@ -109,7 +112,10 @@ static int stream(struct ckpt_shard_out *out, const struct ckpt_local_chunk *chu
 	return 0;
 }
 
-/* Create the file and reserve its blocks: no room shall show before, not after, the bytes were moved. */
+/*
+ * Create the file and reserve its blocks: no room shall show before, not after, the bytes were
+ * moved.
+ */
 static int create(const struct ckpt_shard_out *out, const char *path, uint64_t size_bytes)
 {
 	CKPT_CLOSE int fd = ckpt_io_openat(out->target->dirfd, path,

@@ -290,7 +290,10 @@ struct finish {
 	struct ckpt_mpi_result result;
 };
 
-/* A mount that the caller's path runs through shall show the checkpoint at once; the others see it within a second. */
+/*
+ * A mount that the caller's path runs through shall show the checkpoint at once; the others see it
+ * within a second.
+ */
 static void refresh_mount(const struct ckpt_target *target, const char *name)
 {
 	CKPT_CLOSE int fd = target->mount_path.len_bytes > 0
@@ -434,7 +437,10 @@ int ckpt_target_fail(struct ckpt_target *target, int code)
 		return code;
 	ckpt_buf_init(&table);
 	ckpt_job_print_failures(job, &table);
-	/* The failure that is reported is the one that led here; the name can be saved again either way. */
+	/*
+	 * The failure that is reported is the one that led here; the name can be saved again
+	 * either way.
+	 */
 	if (ckpt_buf_check(&table) == 0)
 		ckpt_ignore(
 			ckpt_open_mark_aborted(target->store, target->name.data, table.data, NULL));

@@ -45,18 +45,27 @@ void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const ch
 /** ckpt_target_release - local. */
 void ckpt_target_release(struct ckpt_target *target);
 
-/** ckpt_target_set_up - phase set_up_storage_writer: find or make it, open it on every rank, check that all see one folder. */
+/**
+ * ckpt_target_set_up - phase set_up_storage_writer: find or make it, open it on every rank, check
+ * that all see one folder.
+ */
 int ckpt_target_set_up(struct ckpt_target *target) CKPT_MUST_CHECK;
 
 /** ckpt_target_vote - phases pre_commit and barrier. */
 int ckpt_target_vote(struct ckpt_target *target) CKPT_MUST_CHECK;
 
-/** ckpt_target_finish - phases finish and post_commit; @mine: this rank's records. *@out is filled in once it was committed. */
+/**
+ * ckpt_target_finish - phases finish and post_commit; @mine: this rank's records. *@out is filled
+ * in once it was committed.
+ */
 int ckpt_target_finish(struct ckpt_target *target, const struct ckpt_record_list *mine,
 		       const struct ckpt_target_commit *what, struct ckpt_mpi_result *out)
 	CKPT_MUST_CHECK;
 
-/** ckpt_target_fail - after any failure: leave the failure table in the open checkpoint, if this job made it. Returns @code. */
+/**
+ * ckpt_target_fail - after any failure: leave the failure table in the open checkpoint, if this
+ * job made it. Returns @code.
+ */
 int ckpt_target_fail(struct ckpt_target *target, int code);
 
 #endif

@@ -26,7 +26,10 @@ struct ckpt_wire {
 struct ckpt_wire ckpt_wire_over(const struct ckpt_buf *buf);
 uint64_t ckpt_wire_u64(struct ckpt_wire *in);
 void ckpt_wire_u64s(struct ckpt_wire *in, uint64_t *out, size_t count);
-/** ckpt_wire_count - a number of things of at least @each bytes that follow: more than there is room for is bad (0). */
+/**
+ * ckpt_wire_count - a number of things of at least @each bytes that follow: more than there is
+ * room for is bad (0).
+ */
 size_t ckpt_wire_count(struct ckpt_wire *in, size_t each);
 /** ckpt_wire_str - borrowed from the message. */
 const char *ckpt_wire_str(struct ckpt_wire *in);

@@ -29,7 +29,10 @@ void ckpt_buf_release(struct ckpt_buf *buf);
 void ckpt_buf_reset(struct ckpt_buf *buf);
 /** ckpt_buf_check - 0, or -ENOMEM when any append since init failed. */
 int ckpt_buf_check(const struct ckpt_buf *buf) CKPT_MUST_CHECK;
-/** ckpt_buf_steal - the bytes as a heap string (free() it; NULL after a failed append); the buffer is as after init. */
+/**
+ * ckpt_buf_steal - the bytes as a heap string (free() it; NULL after a failed append); the buffer
+ * is as after init.
+ */
 char *ckpt_buf_steal(struct ckpt_buf *buf);
 
 void ckpt_buf_add(struct ckpt_buf *buf, const void *data, size_t len_bytes);
@@ -37,7 +40,10 @@ void ckpt_buf_add_str(struct ckpt_buf *buf, const char *text);
 void ckpt_buf_add_char(struct ckpt_buf *buf, char c);
 void ckpt_buf_printf(struct ckpt_buf *buf, const char *fmt, ...) CKPT_PRINTF(2, 3);
 void ckpt_buf_vprintf(struct ckpt_buf *buf, const char *fmt, va_list args);
-/** ckpt_buf_add_json_str - @text as a JSON string with its quotes; bytes < 0x20, '"' and '\' escaped, the rest as it is. */
+/**
+ * ckpt_buf_add_json_str - @text as a JSON string with its quotes; bytes < 0x20, '"' and '\'
+ * escaped, the rest as it is.
+ */
 void ckpt_buf_add_json_str(struct ckpt_buf *buf, const char *text);
 
 #endif

@@ -18,7 +18,10 @@ char *ckpt_clock_rfc3339_at(struct timespec at, char out[CKPT_RFC3339_SIZE]);
 int ckpt_clock_check_rfc3339(const char *text) CKPT_MUST_CHECK;
 /** ckpt_clock_mono_ms - CLOCK_MONOTONIC in milliseconds. */
 uint64_t ckpt_clock_mono_ms(void);
-/** ckpt_uuid - a random version-4 UUID (RFC 9562), lower case, into @out. Errors: system (no randomness). */
+/**
+ * ckpt_uuid - a random version-4 UUID (RFC 9562), lower case, into @out. Errors: system (no
+ * randomness).
+ */
 int ckpt_uuid(char out[37]) CKPT_MUST_CHECK;
 /** ckpt_uuid_check - 36 characters, lower-case hex and dashes in their places; -EINVAL. */
 int ckpt_uuid_check(const char *text) CKPT_MUST_CHECK;

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
-/* Where the library was built to choose AVX2 or AVX512 at run time: four times the speed of its SSE2. */
+/*
+ * Where the library was built to choose AVX2 or AVX512 at run time: four times the speed of its
+ * SSE2.
+ */
 #if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
 #include <xxh_x86dispatch.h>
 #endif

@@ -29,7 +29,10 @@ uint64_t ckpt_hash64(const void *data, size_t len_bytes);
 /** ckpt_hash128 - XXH3-128, seed 0, of @len bytes. */
 struct ckpt_digest ckpt_hash128(const void *data, size_t len_bytes);
 
-/** ckpt_hash128_new - start a running digest; NULL when memory is out. ckpt_hash128_free(NULL) is a no-op. */
+/**
+ * ckpt_hash128_new - start a running digest; NULL when memory is out. ckpt_hash128_free(NULL) is a
+ * no-op.
+ */
 struct ckpt_hash128 *ckpt_hash128_new(void);
 void ckpt_hash128_free(struct ckpt_hash128 *run);
 void ckpt_hash128_reset(struct ckpt_hash128 *run);
@@ -45,11 +48,17 @@ uint64_t ckpt_hash64_digest(const struct ckpt_hash64_run *run);
 
 bool ckpt_digest_equal(struct ckpt_digest a, struct ckpt_digest b);
 
-/** ckpt_hex64 / ckpt_hex128 - lower-case hex, NUL-terminated, into @out (17 / 33 bytes). Return @out. */
+/**
+ * ckpt_hex64 / ckpt_hex128 - lower-case hex, NUL-terminated, into @out (17 / 33 bytes). Return
+ * @out.
+ */
 char *ckpt_hex64(uint64_t value, char out[CKPT_HEX64_LEN + 1]);
 char *ckpt_hex128(struct ckpt_digest value, char out[CKPT_HEX128_LEN + 1]);
 
-/** ckpt_hex64_parse / ckpt_hex128_parse - exactly 16 / 32 lower-case hex digits at @text (not NUL-terminated); -EINVAL otherwise. */
+/**
+ * ckpt_hex64_parse / ckpt_hex128_parse - exactly 16 / 32 lower-case hex digits at @text (not
+ * NUL-terminated); -EINVAL otherwise.
+ */
 int ckpt_hex64_parse(const char *text, uint64_t *out) CKPT_MUST_CHECK;
 int ckpt_hex128_parse(const char *text, struct ckpt_digest *out) CKPT_MUST_CHECK;
 

@@ -190,7 +190,10 @@ static int open_component(int dirfd, const char *name, int flags, mode_t mode)
 	struct stat st;
 	int rc;
 
-	/* O_DIRECTORY makes it ENOTDIR; O_PATH without the caller's O_NOFOLLOW opens the link itself. */
+	/*
+	 * O_DIRECTORY makes it ENOTDIR; O_PATH without the caller's O_NOFOLLOW opens the link
+	 * itself.
+	 */
 	if (fd == -ENOTDIR) {
 		rc = ckpt_io_fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW);
 		return rc == 0 && S_ISLNK(st.st_mode) ? -ELOOP : fd;
@@ -398,7 +401,10 @@ int ckpt_io_publish(int dirfd, const char *path, const void *data, size_t len_by
 	if (rc == 0)
 		rc = ckpt_io_renameat(dirfd, tmp.data, dirfd, path);
 	if (rc < 0) {
-		/* The first failure is the one to tell; a temporary that stays is replaced next time. */
+		/*
+		 * The first failure is the one to tell; a temporary that stays is replaced next
+		 * time.
+		 */
 		ckpt_ignore(ckpt_io_unlinkat(dirfd, tmp.data, 0));
 		goto out;
 	}
@@ -521,7 +527,10 @@ int ckpt_io_readdir(DIR *dir, const char **out_name)
 	return ckpt_io_readdir_type(dir, out_name, &type);
 }
 
-/* Remove all that lies in a folder. Some file systems skip names while others go: look until none is left. */
+/*
+ * Remove all that lies in a folder. Some file systems skip names while others go: look until none
+ * is left.
+ */
 static int empty_dir(DIR *dir, int depth)
 {
 	bool removed;

@@ -37,7 +37,10 @@ int ckpt_io_mkdirat(int dirfd, const char *path, mode_t mode) CKPT_MUST_CHECK;
 int ckpt_io_unlinkat(int dirfd, const char *path, int flags) CKPT_MUST_CHECK;
 int ckpt_io_symlinkat(const char *target, int dirfd, const char *path) CKPT_MUST_CHECK;
 int ckpt_io_ftruncate(int fd, uint64_t len_bytes) CKPT_MUST_CHECK;
-/* Next entry but "." and "..": 1 and *@out_name, borrowed until the next call; 0 at the end. One thread a @dir. */
+/*
+ * Next entry but "." and "..": 1 and *@out_name, borrowed until the next call; 0 at the end. One
+ * thread a @dir.
+ */
 int ckpt_io_readdir(DIR *dir, const char **out_name) CKPT_MUST_CHECK;
 /* The same, with its d_type (DT_UNKNOWN where the file system does not say). */
 int ckpt_io_readdir_type(DIR *dir, const char **out_name, unsigned char *out_type) CKPT_MUST_CHECK;
@@ -63,29 +66,43 @@ int ckpt_io_read_file(int dirfd, const char *path, uint64_t max_bytes, struct ck
 
 /**
  * ckpt_io_publish - write a file so that it is there whole or not at all
- * Writes "@path.tmp" beside it (replacing a left-over), fsyncs, renames over @path, fsyncs the folder.
+ * Writes "@path.tmp" beside it (replacing a left-over), fsyncs, renames over @path, fsyncs the
+ * folder.
  * On failure the temporary is removed and @path is as it was.
  */
 int ckpt_io_publish(int dirfd, const char *path, const void *data, size_t len_bytes, mode_t mode,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_io_sync_dir - fsync the folder @path below @dirfd (a rename or create in it becomes durable). */
+/**
+ * ckpt_io_sync_dir - fsync the folder @path below @dirfd (a rename or create in it becomes
+ * durable).
+ */
 int ckpt_io_sync_dir(int dirfd, const char *path) CKPT_MUST_CHECK;
 
-/** ckpt_io_mkdirs - create every missing folder of @path below @dirfd (mode 0777 less umask), each made durable in its parent. */
+/**
+ * ckpt_io_mkdirs - create every missing folder of @path below @dirfd (mode 0777 less umask), each
+ * made durable in its parent.
+ */
 int ckpt_io_mkdirs(int dirfd, const char *path, struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_io_remove_tree - remove @path below @dirfd and all in it, following no symlink, crossing no mount; -ENOENT is success. */
+/**
+ * ckpt_io_remove_tree - remove @path below @dirfd and all in it, following no symlink, crossing no
+ * mount; -ENOENT is success.
+ */
 int ckpt_io_remove_tree(int dirfd, const char *path, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
  * ckpt_io_open_beneath - open @path below @dirfd, following no symlink in any component
- * openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) where the kernel has it, else component by component.
+ * openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS) where the kernel has it, else component by
+ * component.
  * A symlink anywhere answers -ELOOP. Source: openat2(2).
  */
 int ckpt_io_open_beneath(int dirfd, const char *path, int flags, mode_t mode) CKPT_MUST_CHECK;
 
-/** ckpt_io_is_network_fs - the file system of @fd is reached over a network or is itself FUSE (statfs(2) f_type). */
+/**
+ * ckpt_io_is_network_fs - the file system of @fd is reached over a network or is itself FUSE
+ * (statfs(2) f_type).
+ */
 int ckpt_io_is_network_fs(int fd, bool *out) CKPT_MUST_CHECK;
 
 #endif

@@ -35,7 +35,10 @@ enum io_call {
 };
 
 #ifdef CKPT_TEST_FAULTS
-/** io_fault_check - 0: make the call; negative errno: answer that instead. May not return. Thread-safe. */
+/**
+ * io_fault_check - 0: make the call; negative errno: answer that instead. May not return.
+ * Thread-safe.
+ */
 int io_fault_check(enum io_call call);
 #else
 static inline int io_fault_check(enum io_call call)

@@ -10,7 +10,10 @@
 
 /* A struct ckpt_json is a json_t under another name; nothing of ours is in it. */
 _Static_assert(sizeof(json_int_t) == 8, "Jansson refuses what does not fit: that must be int64_t");
-/* Jansson recurses once a level, when it parses, prints and frees; this many fit any stack of ours. */
+/*
+ * Jansson recurses once a level, when it parses, prints and frees; this many fit any stack of
+ * ours.
+ */
 _Static_assert(JSON_PARSER_MAX_DEPTH <= 2048, "depth of documents from outside");
 
 static const json_t *peek(const struct ckpt_json *value)

@@ -46,7 +46,10 @@ size_t ckpt_json_array_size(const struct ckpt_json *value);
 const struct ckpt_json *ckpt_json_array_at(const struct ckpt_json *value, size_t idx);
 /* NULL where there is no such key. */
 const struct ckpt_json *ckpt_json_get(const struct ckpt_json *object, const char *key);
-/** ckpt_json_each - call @fn for every member in document order until it returns non-zero; returns that. */
+/**
+ * ckpt_json_each - call @fn for every member in document order until it returns non-zero; returns
+ * that.
+ */
 int ckpt_json_each(const struct ckpt_json *object,
 		   int (*fn)(void *ctx, const char *key, const struct ckpt_json *value), void *ctx);
 /** ckpt_json_print - append @value, compact, one line, keys in document order. */
@@ -73,7 +76,8 @@ struct ckpt_json_field {
  * @object: any value; refused unless an object
  * @fields, @count: the members that may be there; order does not matter
  * Keys that begin with "x_" are ignored (ckptfs-format(5) "Extensions").
- * Errors: -EBADMSG: unknown key, missing key, wrong type, negative where unsigned; the message names the key.
+ * Errors: -EBADMSG: unknown key, missing key, wrong type, negative where unsigned; the message
+ * names the key.
  */
 int ckpt_json_decode(const struct ckpt_json *object, const struct ckpt_json_field *fields,
 		     size_t count, struct ckpt_err *err) CKPT_MUST_CHECK;

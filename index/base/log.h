@@ -8,7 +8,10 @@
 
 #include "err.h"
 
-/** ckpt_log_to_syslog - from now on to syslog as @ident (kept by the caller for ever), facility daemon. */
+/**
+ * ckpt_log_to_syslog - from now on to syslog as @ident (kept by the caller for ever), facility
+ * daemon.
+ */
 void ckpt_log_to_syslog(const char *ident);
 /** ckpt_log_to_file - from now on append to @path (for tests and `-o log=FILE`). */
 int ckpt_log_to_file(const char *path, struct ckpt_err *err) CKPT_MUST_CHECK;

@@ -25,10 +25,16 @@ struct ckpt_mount_list {
 	size_t count, cap;
 };
 
-/** ckpt_mount_list_read - the mounts now; ckpt_mount_list_release() them. Errors: system (no /proc). */
+/**
+ * ckpt_mount_list_read - the mounts now; ckpt_mount_list_release() them. Errors: system (no
+ * /proc).
+ */
 int ckpt_mount_list_read(struct ckpt_mount_list *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_mount_list_release(struct ckpt_mount_list *list);
-/** ckpt_mount_list_find - the mount that the absolute, real @path lies in: the longest mount point above it, of several there the last; NULL: none. Borrowed. */
+/**
+ * ckpt_mount_list_find - the mount that the absolute, real @path lies in: the longest mount point
+ * above it, of several there the last; NULL: none. Borrowed.
+ */
 const struct ckpt_mount *ckpt_mount_list_find(const struct ckpt_mount_list *list, const char *path);
 /** ckpt_mount_is_ours - a mount of a ckptfs store. */
 bool ckpt_mount_is_ours(const struct ckpt_mount *mount);

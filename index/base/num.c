@@ -40,7 +40,9 @@ int array_grow(void *items, size_t *cap, size_t count, size_t size)
 		return 0;
 	if (!num_mul(grown_cap, 2, &grown_cap) || !num_mul(grown_cap, size, &bytes))
 		return -ENOMEM;
-	/* @items is the address of a pointer of some type: go through memcpy, not through void **. */
+	/*
+	 * @items is the address of a pointer of some type: go through memcpy, not through void **.
+	 */
 	memcpy(&old, items, sizeof(old));
 	grown = realloc(old, bytes);
 	if (!grown)

@@ -47,7 +47,10 @@ static inline uint64_t num_div_up(uint64_t a, uint64_t b)
 /** num_to_off - a byte offset as the system calls take it; -EOVERFLOW above 2^63-1. */
 int num_to_off(uint64_t value, off_t *out) CKPT_MUST_CHECK;
 
-/** array_alloc - zeroed array of @count elements of @size bytes; NULL when that overflows or memory is out. free() it. */
+/**
+ * array_alloc - zeroed array of @count elements of @size bytes; NULL when that overflows or memory
+ * is out. free() it.
+ */
 void *array_alloc(size_t count, size_t size) CKPT_MUST_CHECK;
 
 /**
@@ -62,10 +65,16 @@ int array_grow(void *items, size_t *cap, size_t count, size_t size) CKPT_MUST_CH
 /** num_parse_u64 - decimal digits only, the whole of @text; -EINVAL, -ERANGE. */
 int num_parse_u64(const char *text, uint64_t *out) CKPT_MUST_CHECK;
 
-/** num_parse_size - "4096", "64KiB", "1MiB", "4GiB" (no sign, no blanks) in bytes; -EINVAL, -ERANGE. */
+/**
+ * num_parse_size - "4096", "64KiB", "1MiB", "4GiB" (no sign, no blanks) in bytes; -EINVAL,
+ * -ERANGE.
+ */
 int num_parse_size(const char *text, uint64_t *out) CKPT_MUST_CHECK;
 
-/** num_format_size - "86.7 MiB" into @out (at least 16 bytes); exact bytes below 1 KiB ("712 B"). Returns @out. */
+/**
+ * num_format_size - "86.7 MiB" into @out (at least 16 bytes); exact bytes below 1 KiB ("712 B").
+ * Returns @out.
+ */
 char *num_format_size(uint64_t bytes, char *out, size_t out_size);
 
 #endif

@@ -63,7 +63,10 @@ static size_t utf8_sequence(const unsigned char *text, size_t len_bytes)
 	return need;
 }
 
-/* Length of the printable character at @text; 0 for a control character or a byte that is no UTF-8. */
+/*
+ * Length of the printable character at @text; 0 for a control character or a byte that is no
+ * UTF-8.
+ */
 static size_t printable_sequence(const char *text, size_t len_bytes)
 {
 	const unsigned char *bytes = (const unsigned char *)text;

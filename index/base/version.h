@@ -1,4 +1,7 @@
-/* version.h - the one place that names the version; the Makefile and the man pages read it from here. */
+/*
+ * version.h - the one place that names the version; the Makefile and the man pages read it from
+ * here.
+ */
 #ifndef CKPT_BASE_VERSION_H
 #define CKPT_BASE_VERSION_H
 

@@ -68,19 +68,28 @@ int cli_status(struct cli *cli);
 void cli_error(const char *fmt, ...) CKPT_PRINTF(1, 2);
 /** cli_report - the message of a failed call; returns CLI_FAILED. */
 int cli_report(const struct ckpt_err *err);
-/** cli_flush - push out stdout; CLI_FAILED, said on stderr, when any of it could not be written; else @code. */
+/**
+ * cli_flush - push out stdout; CLI_FAILED, said on stderr, when any of it could not be written;
+ * else @code.
+ */
 int cli_flush(int code);
 /** cli_write - bytes to stdout, past stdio; -EPIPE and other system errors. */
 int cli_write(const void *data, size_t len_bytes, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* --- from a path to what it names (place_of.c) ------------------------------------ */
 
-/** cli_place - what @path (NULL: the store that -C names, else the current folder) means; ckpt_place_release() it. Errors as ckpt_place_find. */
+/**
+ * cli_place - what @path (NULL: the store that -C names, else the current folder) means;
+ * ckpt_place_release() it. Errors as ckpt_place_find.
+ */
 int cli_place(const struct cli *cli, const char *path, struct ckpt_place *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** cli_place_describe - "group", "store" …: for messages about a place of the wrong kind. */
 const char *cli_place_describe(enum ckpt_place_kind kind);
-/** cli_place_covered - the mount hides the store, so that only its daemon can change something in it. */
+/**
+ * cli_place_covered - the mount hides the store, so that only its daemon can change something in
+ * it.
+ */
 bool cli_place_covered(const struct ckpt_place *place);
 
 /* A checkpoint that a path led to. */

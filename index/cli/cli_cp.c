@@ -276,7 +276,10 @@ static int copy_inside(struct copy *copy, const struct source *source, int to_fd
 		if (path)
 			rc = copy_entry(copy, &tree->entries[i], to_fd, path, err);
 	}
-	/* Inner folders before outer ones: a mode may close a folder, and what is made in it changes its time. */
+	/*
+	 * Inner folders before outer ones: a mode may close a folder, and what is made in it
+	 * changes its time.
+	 */
 	for (size_t i = tree->count; rc == 0 && i > 0; i--) {
 		const struct tree_entry *entry = &tree->entries[i - 1];
 		const char *path = below_top(source, entry);
@@ -430,7 +433,10 @@ static int copy_into_store(const struct source *source, const struct target *tar
 		rc = ckpt_open_begin(store, target->place.name, &open_name, err);
 	if (rc == 0) {
 		rc = fill_open(store, open_name.data, source, copy, err);
-		/* Ours alone, and perhaps on a full disk: removed in place, not by way of the trash. */
+		/*
+		 * Ours alone, and perhaps on a full disk: removed in place, not by way of the
+		 * trash.
+		 */
 		if (rc < 0)
 			ckpt_ignore(
 				ckpt_io_remove_tree(ckpt_store_fd(store), open_name.data, NULL));

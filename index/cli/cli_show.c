@@ -16,7 +16,10 @@
 #include "cli/table.h"
 #include "cli/tree.h"
 
-/* Where a failed writer left why (ckptfs-format(5) "States"); a table of a million ranks is shorter. */
+/*
+ * Where a failed writer left why (ckptfs-format(5) "States"); a table of a million ranks is
+ * shorter.
+ */
 #define ABORTED_FILE CKPT_CONTROL_DIR "/aborted.json"
 #define ABORTED_MAX (256 * CKPT_MIB)
 
@@ -151,7 +154,9 @@ static void count_item(struct sum *sum, const struct inventory_item *item)
 	sum->size_bytes += item->size_bytes;
 }
 
-/* "103 tensors, 2 bytes entries, 90852864 bytes (86.6 MiB)", or the same as members of an object. */
+/*
+ * "103 tensors, 2 bytes entries, 90852864 bytes (86.6 MiB)", or the same as members of an object.
+ */
 static void add_sum(struct show *show, const struct sum *sum)
 {
 	struct ckpt_buf *out = &show->out;

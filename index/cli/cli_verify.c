@@ -139,7 +139,10 @@ static int verify_below(struct verify *verify, const struct ckpt_place *place, s
 	if (rc == 0)
 		rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);
 	for (size_t i = 0; rc == 0 && i < list.count; i++) {
-		/* An unusable manifest is a finding too; folders that cannot be read are in no state. */
+		/*
+		 * An unusable manifest is a finding too; folders that cannot be read are in no
+		 * state.
+		 */
 		if (list.items[i].state == CKPT_STATE_COMMITTED || list.items[i].problem)
 			rc = verify_one_below(verify, store, list.items[i].name, err);
 	}

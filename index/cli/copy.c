@@ -166,7 +166,10 @@ static int make_file(struct copy *copy, const struct tree_entry *entry, int to_f
 	return rc;
 }
 
-/* Into its place in a pack that may hold others already; the gaps stay zero, as the format wants them. */
+/*
+ * Into its place in a pack that may hold others already; the gaps stay zero, as the format wants
+ * them.
+ */
 static int add_to_pack(struct copy *copy, const struct ckpt_shard *shard, int to_fd,
 		       struct ckpt_err *err)
 {
@@ -219,7 +222,10 @@ int copy_finish_dir(const struct copy *copy, const struct tree_entry *entry, int
 				      AT_SYMLINK_NOFOLLOW) == 0;
 	mode_t mode = entry ? entry->mode : st.st_mode;
 
-	/* Of shards in packs alone there need not be a folder: then the copy's own time is as good. */
+	/*
+	 * Of shards in packs alone there need not be a folder: then the copy's own time is as
+	 * good.
+	 */
 	if (stored) {
 		struct timespec times[2] = { { .tv_nsec = UTIME_NOW }, st.st_mtim };
 

@@ -32,14 +32,20 @@ void copy_release(struct copy *copy);
 /**
  * copy_entry - make one folder, file or symbolic link
  * @entry: of the tree of copy->from_fd
- * @to_fd, @to_path: where it goes, relative to an open folder; must not be there yet (a pack is added to)
- * Folders come out writable and files with their mode and mtime: copy_finish_dir() is for folders when all in them is there.
- * Errors: -EBADMSG damage (nothing of the wrong block was written); -EEXIST; -ECANCELED a signal came; system.
+ * @to_fd, @to_path: where it goes, relative to an open folder; must not be there yet (a pack is
+ *                   added to)
+ * Folders come out writable and files with their mode and mtime: copy_finish_dir() is for folders
+ * when all in them is there.
+ * Errors: -EBADMSG damage (nothing of the wrong block was written); -EEXIST; -ECANCELED a signal
+ * came; system.
  */
 int copy_entry(struct copy *copy, const struct tree_entry *entry, int to_fd, const char *to_path,
 	       struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** copy_finish_dir - give a folder that was made the mode and, where it is stored, the mtime of @entry (NULL: of the copied folder itself). */
+/**
+ * copy_finish_dir - give a folder that was made the mode and, where it is stored, the mtime of
+ * @entry (NULL: of the copied folder itself).
+ */
 int copy_finish_dir(const struct copy *copy, const struct tree_entry *entry, int to_fd,
 		    const char *to_path, struct ckpt_err *err) CKPT_MUST_CHECK;
 

@@ -14,7 +14,10 @@ struct collect {
 	struct ckpt_err *err;
 };
 
-/* Rows are taken in the second pass: the walk's are borrowed, and must not be written to meanwhile. */
+/*
+ * Rows are taken in the second pass: the walk's are borrowed, and must not be written to
+ * meanwhile.
+ */
 static int collect_one(void *ctx, const struct ckpt_found *found)
 {
 	struct collect *collect = ctx;

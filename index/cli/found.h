@@ -1,4 +1,7 @@
-/* found.h - the checkpoints of a store or group, collected: what ls, verify, init and status go through. */
+/*
+ * found.h - the checkpoints of a store or group, collected: what ls, verify, init and status go
+ * through.
+ */
 #ifndef CKPT_CLI_FOUND_H
 #define CKPT_CLI_FOUND_H
 
@@ -32,7 +35,10 @@ enum {
 		<< 0, /* fill in sizes: index the entries of committed ones, look into open ones */
 };
 
-/** found_load - every checkpoint at or below @place (a store or group); found_release() it, also after a failure. */
+/**
+ * found_load - every checkpoint at or below @place (a store or group); found_release() it, also
+ * after a failure.
+ */
 int found_load(const struct ckpt_place *place, unsigned int flags, struct found_list *out,
 	       struct ckpt_err *err) CKPT_MUST_CHECK;
 void found_release(struct found_list *list);

@@ -85,7 +85,10 @@ static const char *look_at_files(int procfd, const struct on_mount *mount, char 
 	return verb;
 }
 
-/* "7f…-7f… r--s 00000000 00:3a 12 /mnt/run1/w": the device is in hex. The path, if it is on the mount; NULL. */
+/*
+ * "7f…-7f… r--s 00000000 00:3a 12 /mnt/run1/w": the device is in hex. The path, if it is on the
+ * mount; NULL.
+ */
 static const char *mapped_path(char *line, const struct on_mount *mount)
 {
 	char *rest = NULL;

@@ -6,7 +6,8 @@
 #include <sys/types.h>
 
 /**
- * holders_report - say on stderr, a line a process, who holds something of the mount at @point: pid, command and path
+ * holders_report - say on stderr, a line a process, who holds something of the mount at @point:
+ * pid, command and path
  * @but: the daemon itself; 0: none
  * Returns how many. Processes of other users are not visible to an ordinary one.
  */

@@ -36,7 +36,10 @@ struct inventory {
 	size_t note_count, note_cap;
 };
 
-/** inventory_load - of @checkpoint, whose list is @tree; inventory_release() it, also after a failure. -ENOMEM. */
+/**
+ * inventory_load - of @checkpoint, whose list is @tree; inventory_release() it, also after a
+ * failure. -ENOMEM.
+ */
 int inventory_load(const struct cli_checkpoint *checkpoint, const struct tree *tree,
 		   struct inventory *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void inventory_release(struct inventory *inventory);

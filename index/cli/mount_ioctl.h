@@ -15,7 +15,10 @@
 int mount_ioctl(const char *mount_path, struct ckpt_control *request, const char *name,
 		struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** mount_refresh - if the user's path ran through a mount: let it show at once what was changed in @name. */
+/**
+ * mount_refresh - if the user's path ran through a mount: let it show at once what was changed in
+ * @name.
+ */
 void mount_refresh(const struct ckpt_place *place, const char *name);
 
 #endif

@@ -21,7 +21,10 @@ const struct ckpt_mount *mounts_of(const struct ckpt_mount_list *list, const cha
 int mounts_absolute(const char *path, struct ckpt_buf *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** mounts_is_dead - the mount at @point has lost its daemon. */
 bool mounts_is_dead(const char *point);
-/** mounts_detach - take a mount off, as root by umount2(2), else by fusermount3(1). @lazy: even if it is in use. Errors: -EBUSY; -EPERM; system. */
+/**
+ * mounts_detach - take a mount off, as root by umount2(2), else by fusermount3(1). @lazy: even if
+ * it is in use. Errors: -EBUSY; -EPERM; system.
+ */
 int mounts_detach(const char *point, bool lazy, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 #endif

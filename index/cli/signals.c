@@ -15,7 +15,10 @@ static void note(int number)
 void signals_catch(void)
 {
 	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-	/* RESETHAND: the second one has the default action. No SA_RESTART: what waits in the kernel shall wake up. */
+	/*
+	 * RESETHAND: the second one has the default action. No SA_RESTART: what waits in the
+	 * kernel shall wake up.
+	 */
 	struct sigaction action = { .sa_handler = note, .sa_flags = (int)SA_RESETHAND };
 	struct sigaction old;
 

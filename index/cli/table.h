@@ -61,7 +61,10 @@ void table_raw(struct table *table, const char *json);
 /** table_print - to stdout. -ENOMEM when cells were lost. */
 int table_print(const struct table *table, bool json, struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** json_text - @text as a JSON string; what is no UTF-8 in it is escaped first, so that the output is valid. */
+/**
+ * json_text - @text as a JSON string; what is no UTF-8 in it is escaped first, so that the output
+ * is valid.
+ */
 struct ckpt_buf;
 void json_text(struct ckpt_buf *out, const char *text);
 

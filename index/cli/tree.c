@@ -174,7 +174,10 @@ static int walk_sub(const struct walk *walk, int dirfd, const char *path, unsign
 	return walk_dir(walk, sub, path, depth + 1);
 }
 
-/* One name in the folder @dirfd, which is at @dir_path. What is gone meanwhile is no error: somebody is writing here. */
+/*
+ * One name in the folder @dirfd, which is at @dir_path. What is gone meanwhile is no error:
+ * somebody is writing here.
+ */
 static int walk_name(const struct walk *walk, int dirfd, const char *dir_path, const char *name,
 		     unsigned int depth)
 {

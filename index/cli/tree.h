@@ -36,13 +36,18 @@ struct tree {
 	size_t count, cap;
 };
 
-/** tree_load - of @checkpoint; tree_release() it, also after a failure. Errors: as ckpt_manifest_load; system. */
+/**
+ * tree_load - of @checkpoint; tree_release() it, also after a failure. Errors: as
+ * ckpt_manifest_load; system.
+ */
 int tree_load(const struct cli_checkpoint *checkpoint, struct tree *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** tree_load_dir - of a plain folder that is open as @dirfd; @label names it in messages. */
 int tree_load_dir(int dirfd, const char *label, struct tree *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** tree_load_file - of the one file @path below the open folder @dirfd, following symbolic links. */
+/**
+ * tree_load_file - of the one file @path below the open folder @dirfd, following symbolic links.
+ */
 int tree_load_file(int dirfd, const char *path, struct tree *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 void tree_release(struct tree *tree);

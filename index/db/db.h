@@ -40,7 +40,10 @@ struct ckpt_db;
 /* Sequence numbers lie below; slots from here on are for copies that share one. */
 #define CKPT_SEQ_MAX ((UINT64_C(1) << 30) - 1)
 
-/* What one committed checkpoint's row holds. Strings are heap copies, see ckpt_db_checkpoint_release. */
+/*
+ * What one committed checkpoint's row holds. Strings are heap copies, see
+ * ckpt_db_checkpoint_release.
+ */
 struct ckpt_db_checkpoint {
 	uint64_t slot; /* 1 … CKPT_SLOT_MAX; = seq unless another checkpoint has it */
 	char *name;    /* path below the store */
@@ -73,7 +76,10 @@ enum ckpt_entry_kind {
 	CKPT_ENTRY_SYMLINK = 3,
 };
 
-/* One line of a manifest that is a name in the checkpoint's tree. Line 1, the header, stands for the top folder. */
+/*
+ * One line of a manifest that is a name in the checkpoint's tree. Line 1, the header, stands for
+ * the top folder.
+ */
 struct ckpt_db_entry {
 	uint32_t line;	 /* ≥ 2: line number in the manifest, 1-based */
 	uint32_t parent; /* line of the folder it lies in; 1 for the top */
@@ -124,15 +130,20 @@ struct ckpt_db_shard_tensor {
 
 /**
  * ckpt_db_open - open or make the index
- * @path:     database file, at most 500 bytes; created with its schema if missing. May run through /proc/self/fd/N where a mount
+ * @path:     database file, at most 500 bytes; created with its schema if missing. May run through
+ *            /proc/self/fd/N where a mount
  *            covers it. ":memory:": one connection that all threads take turns with
- * @store_id: the store's UUID; a database of another store, or of another schema version, is emptied in place
+ * @store_id: the store's UUID; a database of another store, or of another schema version, is
+ *            emptied in place
  * @reader_max: connections in the read pool, ≥ 1
- * A file that SQLite cannot open, or somebody else's database, is set aside as @path.broken-N with its -wal and -shm, and a new
+ * A file that SQLite cannot open, or somebody else's database, is set aside as @path.broken-N with
+ * its -wal and -shm, and a new
  * one is made; of broken ones three are kept.
  * @out_fresh: true when the index came up without a checkpoint (the caller rebuilds)
- * Errors: -EROFS, -EACCES: cannot be written there (the caller goes elsewhere, or to ":memory:"); -ENOSPC; else system
- *         (-ELOOP, -EINVAL a symbolic link, a folder; -EOPNOTSUPP a file system without shared mappings).
+ * Errors: -EROFS, -EACCES: cannot be written there (the caller goes elsewhere, or to ":memory:");
+ * -ENOSPC; else system
+ *         (-ELOOP, -EINVAL a symbolic link, a folder; -EOPNOTSUPP a file system without shared
+ *         mappings).
  * A file in order is opened without waiting for a writer. Not to be carried over fork().
  * Source: sqlite.org/wal.html, sqlite.org/security.html (trusted_schema, defensive mode).
  */
@@ -140,7 +151,10 @@ int ckpt_db_open(const char *path, const char *store_id, uint32_t reader_max, st
 		 bool *out_fresh, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_db_free - close; no thread may be in a call. NULL is a no-op. */
 void ckpt_db_free(struct ckpt_db *db);
-/** ckpt_db_alive - -ESTALE when the file was deleted, replaced, emptied or found damaged (caller frees and opens anew). One stat. */
+/**
+ * ckpt_db_alive - -ESTALE when the file was deleted, replaced, emptied or found damaged (caller
+ * frees and opens anew). One stat.
+ */
 int ckpt_db_alive(const struct ckpt_db *db) CKPT_MUST_CHECK;
 
 /* --- reading; -ENOENT where there is no such row ---------------------------- */
@@ -152,7 +166,8 @@ int ckpt_db_checkpoint_by_slot(struct ckpt_db *db, uint64_t slot, struct ckpt_db
 void ckpt_db_checkpoint_release(struct ckpt_db_checkpoint *row);
 
 /**
- * ckpt_db_checkpoints - every row whose name equals @below or lies below it, by bytes of the name ("" is all)
+ * ckpt_db_checkpoints - every row whose name equals @below or lies below it, by bytes of the name
+ * ("" is all)
  * @fn: borrows the row for the call; non-zero stops and is returned
  */
 int ckpt_db_checkpoints(struct ckpt_db *db, const char *below,
@@ -169,20 +184,29 @@ void ckpt_db_entry_release(struct ckpt_db_entry *entry);
 
 /**
  * ckpt_db_children - the entries of one folder behind @from, in line order: one index range scan
- * @fn: borrows the entry; a positive value stops without error (the reply is full), negative is returned
+ * @fn: borrows the entry; a positive value stops without error (the reply is full), negative is
+ *      returned
  */
 int ckpt_db_children(struct ckpt_db *db, const struct ckpt_db_cursor *from,
 		     int (*fn)(void *ctx, const struct ckpt_db_entry *entry), void *ctx,
 		     struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_db_shards - every shard in line order (= by bytes of the path), with its path inside the checkpoint; @fn as for ckpt_db_children. */
+/**
+ * ckpt_db_shards - every shard in line order (= by bytes of the path), with its path inside the
+ * checkpoint; @fn as for ckpt_db_children.
+ */
 int ckpt_db_shards(struct ckpt_db *db, uint64_t slot,
 		   int (*fn)(void *ctx, const char *path, const struct ckpt_db_entry *entry),
 		   void *ctx, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_entry_path - the path of @line inside its checkpoint ("" for line 1); heap, free() it. */
+/**
+ * ckpt_db_entry_path - the path of @line inside its checkpoint ("" for line 1); heap, free() it.
+ */
 int ckpt_db_entry_path(struct ckpt_db *db, uint64_t slot, uint32_t line, char **out,
 		       struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_sums - the block sums of a shard; heap array of *@out_count, NULL and 0 for an empty shard. */
+/**
+ * ckpt_db_sums - the block sums of a shard; heap array of *@out_count, NULL and 0 for an empty
+ * shard.
+ */
 int ckpt_db_sums(struct ckpt_db *db, uint64_t slot, uint32_t line, uint64_t **out,
 		 uint64_t *out_count, struct ckpt_err *err) CKPT_MUST_CHECK;
 int ckpt_db_shard_tensor(struct ckpt_db *db, uint64_t slot, uint32_t line,
@@ -191,20 +215,36 @@ void ckpt_db_shard_tensor_release(struct ckpt_db_shard_tensor *out);
 
 /* --- writing: one transaction a checkpoint ----------------------------------- */
 
-/** ckpt_db_begin - take the writer (waits for other threads and processes). Ends with commit or rollback, by the same thread. -ETIMEDOUT. */
+/**
+ * ckpt_db_begin - take the writer (waits for other threads and processes). Ends with commit or
+ * rollback, by the same thread. -ETIMEDOUT.
+ */
 int ckpt_db_begin(struct ckpt_db *db, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_commit - ends the transaction also when it fails: then nothing of it is in, and a rollback after it does nothing. */
+/**
+ * ckpt_db_commit - ends the transaction also when it fails: then nothing of it is in, and a
+ * rollback after it does nothing.
+ */
 int ckpt_db_commit(struct ckpt_db *db, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_db_rollback - nothing of the transaction is in; a no-op for a thread that is in none. */
 void ckpt_db_rollback(struct ckpt_db *db);
 
-/** ckpt_db_put_checkpoint - insert or replace by name, dropping entries of a replaced row. Gives @row->slot: its seq if free, else a free one that depends on the name. Sets what the entries tell to 0. -EINVAL the row breaks a rule of names, ids or stamps. */
+/**
+ * ckpt_db_put_checkpoint - insert or replace by name, dropping entries of a replaced row. Gives
+ * @row->slot: its seq if free, else a free one that depends on the name. Sets what the entries
+ * tell to 0. -EINVAL the row breaks a rule of names, ids or stamps.
+ */
 int ckpt_db_put_checkpoint(struct ckpt_db *db, struct ckpt_db_checkpoint *row, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** ckpt_db_move_checkpoint - what was at @old_name is now @row, the same manifest with another name or mtime: slot and entries stay, and @row is read anew. -ENOENT. */
+/**
+ * ckpt_db_move_checkpoint - what was at @old_name is now @row, the same manifest with another name
+ * or mtime: slot and entries stay, and @row is read anew. -ENOENT.
+ */
 int ckpt_db_move_checkpoint(struct ckpt_db *db, const char *old_name,
 			    struct ckpt_db_checkpoint *row, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_put_entry - @sums, @sum_count: block sums of a shard (else NULL, 0). Folders before what lies in them. -EINVAL it breaks a rule; -EEXIST the line or the name is in already. */
+/**
+ * ckpt_db_put_entry - @sums, @sum_count: block sums of a shard (else NULL, 0). Folders before what
+ * lies in them. -EINVAL it breaks a rule; -EEXIST the line or the name is in already.
+ */
 int ckpt_db_put_entry(struct ckpt_db *db, uint64_t slot, const struct ckpt_db_entry *entry,
 		      const uint64_t *sums, uint64_t sum_count, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
@@ -214,13 +254,19 @@ int ckpt_db_put_tensor(struct ckpt_db *db, uint64_t slot, const struct ckpt_db_t
 /** ckpt_db_put_chunk - @chunk: JSON text {"start":[…],"size":[…]}. */
 int ckpt_db_put_chunk(struct ckpt_db *db, uint64_t slot, uint32_t tensor_line, uint32_t shard_line,
 		      const char *chunk, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_seal_checkpoint - entries are complete: computes size_bytes, sums_text_bytes and all child_dirs, sets entries_indexed. -ENOENT. */
+/**
+ * ckpt_db_seal_checkpoint - entries are complete: computes size_bytes, sums_text_bytes and all
+ * child_dirs, sets entries_indexed. -ENOENT.
+ */
 int ckpt_db_seal_checkpoint(struct ckpt_db *db, uint64_t slot, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** ckpt_db_delete_checkpoint - by name; -ENOENT is success. */
 int ckpt_db_delete_checkpoint(struct ckpt_db *db, const char *name, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** ckpt_db_set_xxh128 - a whole-file digest that was learned after the commit; sums_text_bytes follows. -ENOENT no such shard. */
+/**
+ * ckpt_db_set_xxh128 - a whole-file digest that was learned after the commit; sums_text_bytes
+ * follows. -ENOENT no such shard.
+ */
 int ckpt_db_set_xxh128(struct ckpt_db *db, uint64_t slot, uint32_t line, struct ckpt_digest xxh128,
 		       struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_db_clear - forget everything (full rebuild follows). Inside begin/commit. */

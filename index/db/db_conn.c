@@ -59,7 +59,10 @@ int db_errno(sqlite3 *handle, int code)
 		return system_errno(handle);
 	case SQLITE_IOERR:
 		return io_errno(handle, code);
-	/* Our statements fit our tables: where one does not compile, the tables are not ours any more. */
+	/*
+	 * Our statements fit our tables: where one does not compile, the tables are not ours any
+	 * more.
+	 */
 	case SQLITE_ERROR:
 	case SQLITE_SCHEMA:
 	case SQLITE_CORRUPT:
@@ -135,12 +138,18 @@ static int note_wal(void *arg, sqlite3 *handle, const char *schema, int pages)
 /* Settings that are the file's business come with the schema, db_schema_make. */
 static int configure(struct db_conn *conn, bool writer)
 {
-	/* secure_delete: Debian's default, doubles the cost of deleting. temp_store: no files elsewhere. */
+	/*
+	 * secure_delete: Debian's default, doubles the cost of deleting. temp_store: no files
+	 * elsewhere.
+	 */
 	static const char *const pragmas =
 		"PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;"
 		"PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;"
 		"PRAGMA secure_delete = OFF; PRAGMA temp_store = MEMORY;";
-	/* The writer's cache holds the growing ends of all trees; the log shrinks to this when it starts over. */
+	/*
+	 * The writer's cache holds the growing ends of all trees; the log shrinks to this when it
+	 * starts over.
+	 */
 	static const char *const writer_pragmas = "PRAGMA cache_size = -8192;"
 						  "PRAGMA journal_size_limit = 16777216;";
 	int code = sqlite3_busy_timeout(conn->handle, DB_BUSY_SLICE_MS);
@@ -200,7 +209,10 @@ bool db_conn_moved(const struct db_conn *conn)
 	       moved != 0;
 }
 
-/* Prepare all and read the store's id in one snapshot: from here on a change of the tables shows as a re-prepared statement. */
+/*
+ * Prepare all and read the store's id in one snapshot: from here on a change of the tables shows
+ * as a re-prepared statement.
+ */
 static int prepare_snapshot(struct ckpt_db *db, struct db_conn *conn, bool *out_ours)
 {
 	int code = sqlite3_exec(conn->handle, "BEGIN", NULL, NULL, NULL);

@@ -100,7 +100,10 @@ int ckpt_db_children(struct ckpt_db *db, const struct ckpt_db_cursor *from,
 
 /* --- paths -------------------------------------------------------------------------------- */
 
-/* Put the name of the current row before what is in @buf from @pos on; the new start, 0 when it does not fit. */
+/*
+ * Put the name of the current row before what is in @buf from @pos on; the new start, 0 when it
+ * does not fit.
+ */
 static size_t prepend(struct db_row *row, char buf[DB_PATH_BUF], size_t pos)
 {
 	char name[CKPT_COMPONENT_MAX + 1];

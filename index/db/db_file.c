@@ -13,12 +13,21 @@
 #include "base/io.h"
 #include "db_internal.h"
 
-/* So many broken files are kept for whoever wants to know why; a disk that breaks them daily must not fill. */
+/*
+ * So many broken files are kept for whoever wants to know why; a disk that breaks them daily must
+ * not fill.
+ */
 #define BROKEN_KEEP 3U
-/* Somebody's database is never dropped, but so many of them mean that two programs fight for the name. */
+/*
+ * Somebody's database is never dropped, but so many of them mean that two programs fight for the
+ * name.
+ */
 #define ASIDE_MAX 100U
 
-/* What belongs to a database, in the order it is renamed: a crash in between leaves no log without its database. */
+/*
+ * What belongs to a database, in the order it is renamed: a crash in between leaves no log without
+ * its database.
+ */
 static const char *const suffixes[] = { "-wal", "-shm", "-journal", "" };
 #define SUFFIX_COUNT (sizeof(suffixes) / sizeof(suffixes[0]))
 

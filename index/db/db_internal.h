@@ -29,7 +29,9 @@
 #define DB_BUSY_SLICE_MS 5000
 /* The log (-wal) is copied into the database when it grew by this much since the last time, … */
 #define DB_WAL_MAX_BYTES (UINT64_C(16) * 1024 * 1024)
-/* … and when the database is closed, if it is longer than this: the next opening reads all of it. */
+/*
+ * … and when the database is closed, if it is longer than this: the next opening reads all of it.
+ */
 #define DB_WAL_CLOSE_BYTES (UINT64_C(1024) * 1024)
 /* SQLite's default, which is not changed. */
 #define DB_PAGE_BYTES UINT64_C(4096)
@@ -95,10 +97,16 @@ enum db_verdict {
 	DB_VERDICT_FOREIGN, /* somebody else's database */
 };
 
-/** db_schema_judge - look at an open database; *@out_fresh: it is GOOD and holds no checkpoint. Returns an SQLite code. */
+/**
+ * db_schema_judge - look at an open database; *@out_fresh: it is GOOD and holds no checkpoint.
+ * Returns an SQLite code.
+ */
 int db_schema_judge(sqlite3 *handle, const char *store_id, enum db_verdict *out, bool *out_fresh)
 	CKPT_MUST_CHECK;
-/** db_schema_make - drop all that is there and make the tables, in one transaction. Returns an SQLite code. */
+/**
+ * db_schema_make - drop all that is there and make the tables, in one transaction. Returns an
+ * SQLite code.
+ */
 int db_schema_make(sqlite3 *handle, const char *store_id) CKPT_MUST_CHECK;
 
 /* --- connections ----------------------------------------------------------------- */
@@ -136,7 +144,10 @@ void db_put_away(struct ckpt_db *db);
 /** db_replaced - this handle reads what is no longer the index: note it, -EUCLEAN. */
 int db_replaced(struct ckpt_db *db, struct ckpt_err *err);
 
-/** db_vfs_name - register our VFS at the first call; NULL when SQLite cannot. Longest path: DB_PATH_MAX. */
+/**
+ * db_vfs_name - register our VFS at the first call; NULL when SQLite cannot. Longest path:
+ * DB_PATH_MAX.
+ */
 const char *db_vfs_name(void);
 /* SQLite's own limit for a name with "-journal" behind it (os_unix.c MAX_PATHNAME). */
 #define DB_PATH_MAX 500U
@@ -145,19 +156,31 @@ const char *db_vfs_name(void);
 int db_errno(sqlite3 *handle, int code);
 /** db_fail - map @code of @conn, note damage, and say what failed. Returns the negative errno. */
 int db_fail(struct ckpt_db *db, sqlite3 *handle, int code, struct ckpt_err *err);
-/** db_is_busy - SQLITE_BUSY, SQLITE_LOCKED or SQLITE_PROTOCOL, whatever the extension: worth another try. */
+/**
+ * db_is_busy - SQLITE_BUSY, SQLITE_LOCKED or SQLITE_PROTOCOL, whatever the extension: worth
+ * another try.
+ */
 bool db_is_busy(int code);
 
-/** db_conn_open - open one connection. @writer: read-write, created if missing, else read-only. Returns an SQLite code; on failure *@conn is closed. */
+/**
+ * db_conn_open - open one connection. @writer: read-write, created if missing, else read-only.
+ * Returns an SQLite code; on failure *@conn is closed.
+ */
 int db_conn_open(struct ckpt_db *db, struct db_conn *conn, bool writer) CKPT_MUST_CHECK;
 void db_conn_close(struct db_conn *conn);
-/** db_conn_open_reader - open a reader of the pool and make sure that it reads what the others read. */
+/**
+ * db_conn_open_reader - open a reader of the pool and make sure that it reads what the others
+ * read.
+ */
 int db_conn_open_reader(struct ckpt_db *db, struct db_conn *conn, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** db_conn_moved - the file behind the connection is not the one at the path. */
 bool db_conn_moved(const struct db_conn *conn);
 
-/** db_pool_borrow - an open connection for reading: the one this thread has already, else an idle one; waits for it. */
+/**
+ * db_pool_borrow - an open connection for reading: the one this thread has already, else an idle
+ * one; waits for it.
+ */
 int db_pool_borrow(struct ckpt_db *db, struct db_conn **out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void db_pool_give_back(struct ckpt_db *db, struct db_conn *conn);
 /** db_pool_claim_writer - connection 0 for this thread; waits for it. */
@@ -169,25 +192,40 @@ bool db_pool_owns_writer(struct ckpt_db *db);
 
 /** db_lock_create - open (make) the lock file beside the database. -EROFS, -EACCES. */
 int db_lock_create(struct ckpt_db *db, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** db_lock_writer - keep other processes from writing; @wait_ms 0: only if nobody has it. -ETIMEDOUT. */
+/**
+ * db_lock_writer - keep other processes from writing; @wait_ms 0: only if nobody has it.
+ * -ETIMEDOUT.
+ */
 int db_lock_writer(struct ckpt_db *db, unsigned wait_ms, struct ckpt_err *err) CKPT_MUST_CHECK;
 void db_unlock_writer(struct ckpt_db *db);
-/** db_lock_opening - shared: no database is put in the place of this one while it is opened; exclusive: nobody opens it meanwhile. */
+/**
+ * db_lock_opening - shared: no database is put in the place of this one while it is opened;
+ * exclusive: nobody opens it meanwhile.
+ */
 int db_lock_opening(struct ckpt_db *db, bool exclusive, struct ckpt_err *err) CKPT_MUST_CHECK;
 void db_unlock_opening(struct ckpt_db *db);
 
 /* --- db_file.c: the database as a file, never opened here ----------------------------- */
 
-/** db_file_look - is there a database? *@out_size 0 when not. Refuses what is no regular file: -ELOOP, -EINVAL. */
+/**
+ * db_file_look - is there a database? *@out_size 0 when not. Refuses what is no regular file:
+ * -ELOOP, -EINVAL.
+ */
 int db_file_look(struct ckpt_db *db, uint64_t *out_size_bytes, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** db_file_remember - note which file is at the path; false when @conn has another one open. */
 bool db_file_remember(struct ckpt_db *db, const struct db_conn *conn);
 /** db_file_is_ours - the file at the path is the one that was remembered. */
 bool db_file_is_ours(const struct ckpt_db *db);
-/** db_file_drop_leftovers - remove -wal, -shm and -journal of a database that is gone: SQLite would replay them into the next one. */
+/**
+ * db_file_drop_leftovers - remove -wal, -shm and -journal of a database that is gone: SQLite would
+ * replay them into the next one.
+ */
 int db_file_drop_leftovers(struct ckpt_db *db, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** db_file_set_aside - rename the database and what belongs to it. @keep: never drop it, however many were set aside. Both locks are held. */
+/**
+ * db_file_set_aside - rename the database and what belongs to it. @keep: never drop it, however
+ * many were set aside. Both locks are held.
+ */
 int db_file_set_aside(struct ckpt_db *db, bool keep, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* --- db_query.c: one use of one statement ------------------------------------------- */
@@ -203,7 +241,10 @@ struct db_query {
 	unsigned char digest[16];
 };
 
-/** db_query_read / db_query_write - start; on success db_query_end() it. Write: between begin and commit only. */
+/**
+ * db_query_read / db_query_write - start; on success db_query_end() it. Write: between begin and
+ * commit only.
+ */
 int db_query_read(struct ckpt_db *db, enum db_stmt_id id, struct db_query *out,
 		  struct ckpt_err *err) CKPT_MUST_CHECK;
 int db_query_write(struct ckpt_db *db, enum db_stmt_id id, struct db_query *out,
@@ -216,7 +257,10 @@ int db_query_run(struct db_query *query, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** db_conn_prepare_reads - all reading statements. Returns an SQLite code. */
 int db_conn_prepare_reads(struct db_conn *conn) CKPT_MUST_CHECK;
 
-/* Bind the next parameter; a failure shows at db_query_row. Text and blobs are borrowed until db_query_end. */
+/*
+ * Bind the next parameter; a failure shows at db_query_row. Text and blobs are borrowed until
+ * db_query_end.
+ */
 void db_bind_i64(struct db_query *query, int64_t value);
 void db_bind_u64(struct db_query *query, uint64_t value);
 void db_bind_slot(struct db_query *query,
@@ -256,10 +300,15 @@ struct db_entry_row {
 /** db_entry_row_read - the current row of a DB_READ_… of entries. -EUCLEAN it breaks a rule. */
 int db_entry_row_read(struct db_query *query, struct db_entry_row *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** db_checkpoint_row_read - the current row of a DB_READ_CHECKPOINT…; strings are heap. -EUCLEAN. */
+/**
+ * db_checkpoint_row_read - the current row of a DB_READ_CHECKPOINT…; strings are heap. -EUCLEAN.
+ */
 int db_checkpoint_row_read(struct db_query *query, struct ckpt_db_checkpoint *out,
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
-/** db_entry_is_sound, db_checkpoint_is_sound - what is put keeps the rules by which rows are read (the slot is not looked at). */
+/**
+ * db_entry_is_sound, db_checkpoint_is_sound - what is put keeps the rules by which rows are read
+ * (the slot is not looked at).
+ */
 bool db_entry_is_sound(const struct ckpt_db_entry *entry);
 bool db_checkpoint_is_sound(const struct ckpt_db_checkpoint *row);
 /** db_row_damaged - a row that breaks a rule: notes the damage, -EUCLEAN. */
@@ -276,7 +325,10 @@ static inline uint64_t db_key(uint64_t slot, uint32_t line)
 /* Room for the path of an entry, NUL included. */
 #define DB_PATH_BUF (CKPT_ENTRY_PATH_MAX + 1)
 
-/** db_entry_path - the path of @key ("" for the top) written at the end of @buf; *@out points into it. -ENOENT. */
+/**
+ * db_entry_path - the path of @key ("" for the top) written at the end of @buf; *@out points into
+ * it. -ENOENT.
+ */
 int db_entry_path(struct ckpt_db *db, uint64_t key, char buf[DB_PATH_BUF], const char **out,
 		  struct ckpt_err *err) CKPT_MUST_CHECK;
 

@@ -161,7 +161,10 @@ static int examine(struct ckpt_db *db, enum db_verdict *out, bool *out_fresh, st
 	code = db_conn_open(db, conn, true);
 	if (code == SQLITE_OK)
 		code = db_schema_judge(conn->handle, db->store_id, out, out_fresh);
-	/* Moved away between our look and SQLite's: whatever it says is not about what is there now. */
+	/*
+	 * Moved away between our look and SQLite's: whatever it says is not about what is there
+	 * now.
+	 */
 	if (db_conn_moved(conn))
 		*out = DB_VERDICT_ABSENT;
 	else if (code == SQLITE_OK)
@@ -179,7 +182,10 @@ static int examine(struct ckpt_db *db, enum db_verdict *out, bool *out_fresh, st
 
 /* --- putting right: both locks are held ------------------------------------------------------ */
 
-/* Empty it, or make it. *@out_broken: SQLite finds damage while doing so. *@out_gone: somebody removed it meanwhile. */
+/*
+ * Empty it, or make it. *@out_broken: SQLite finds damage while doing so. *@out_gone: somebody
+ * removed it meanwhile.
+ */
 static int fill(struct ckpt_db *db, bool *out_broken, bool *out_gone, struct ckpt_err *err)
 {
 	struct db_conn *conn = &db->conns[0];
@@ -297,9 +303,14 @@ int ckpt_db_alive(const struct ckpt_db *db)
 	return !db->path || db_file_is_ours(db) ? 0 : -ESTALE;
 }
 
-/* --- closing ------------------------------------------------------------------------------------ */
+/*
+ * --- closing ------------------------------------------------------------------------------------
+ */
 
-/* A long log is copied and cut, so that the next opening need not read it; if that fails, it reads it. */
+/*
+ * A long log is copied and cut, so that the next opening need not read it; if that fails, it reads
+ * it.
+ */
 static void settle_log(struct ckpt_db *db)
 {
 	struct db_conn *conn = &db->conns[0];

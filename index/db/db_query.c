@@ -72,7 +72,10 @@ int db_query_write(struct ckpt_db *db, enum db_stmt_id id, struct db_query *out,
 
 	assert(db_pool_owns_writer(db));
 	*out = (struct db_query){ .db = db, .id = id, .conn = &db->conns[0] };
-	/* After some failures SQLite has rolled back by itself; the next rows would go in one by one. */
+	/*
+	 * After some failures SQLite has rolled back by itself; the next rows would go in one by
+	 * one.
+	 */
 	if (id != DB_BEGIN && sqlite3_get_autocommit(out->conn->handle))
 		return ckpt_err_set(err, -ECANCELED,
 				    "index '%s': the transaction has failed before; begin it again",
@@ -114,7 +117,10 @@ static int step_patiently(struct db_query *query)
 	}
 }
 
-/* Another process emptied the database for another store or version: readers see that as a statement compiled anew. */
+/*
+ * Another process emptied the database for another store or version: readers see that as a
+ * statement compiled anew.
+ */
 static bool tables_changed(const struct db_query *query)
 {
 	return query->conn != &query->db->conns[0] &&

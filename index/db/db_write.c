@@ -28,7 +28,10 @@ static void release_writer(struct ckpt_db *db)
 
 static void roll_back(struct ckpt_db *db)
 {
-	/* Where SQLite has rolled back by itself there is nothing to do; a failure leaves nothing behind either. */
+	/*
+	 * Where SQLite has rolled back by itself there is nothing to do; a failure leaves nothing
+	 * behind either.
+	 */
 	if (!sqlite3_get_autocommit(db->conns[0].handle))
 		ckpt_ignore(run(db, DB_ROLLBACK, NULL));
 }

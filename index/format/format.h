@@ -15,10 +15,16 @@
 /* Tensors of more dimensions do not occur (PyTorch's own limit is 64). */
 #define CKPT_DIM_MAX 64
 
-/** ckpt_dtype_size - bytes of one element of @dtype, named as safetensors does ("F32", "BF16", "F8_E4M3", "BOOL", "C64", "C128" …); 0 for an unknown name. */
+/**
+ * ckpt_dtype_size - bytes of one element of @dtype, named as safetensors does ("F32", "BF16",
+ * "F8_E4M3", "BOOL", "C64", "C128" …); 0 for an unknown name.
+ */
 uint64_t ckpt_dtype_size(const char *dtype);
 
-/** ckpt_shape_bytes - prod(@shape) * element size; 0-d is one element. -EOVERFLOW; -EINVAL for an unknown @dtype. */
+/**
+ * ckpt_shape_bytes - prod(@shape) * element size; 0-d is one element. -EOVERFLOW; -EINVAL for an
+ * unknown @dtype.
+ */
 int ckpt_shape_bytes(const char *dtype, const uint64_t *shape, uint32_t dim_count, uint64_t *out)
 	CKPT_MUST_CHECK;
 
@@ -49,13 +55,17 @@ struct ckpt_st_header {
  * @fd:    regular file, any position
  * @label: names the file in messages
  * @out:   ckpt_st_header_release() it; untouched on failure
- * Errors: -EBADMSG: no safetensors file, or one that breaks a rule of the format (the message says which); -EFBIG header too long; else system.
+ * Errors: -EBADMSG: no safetensors file, or one that breaks a rule of the format (the message says
+ * which); -EFBIG header too long; else system.
  * Thread-safe: yes. Source: huggingface/safetensors README "Format".
  */
 int ckpt_st_read(int fd, const char *label, struct ckpt_st_header *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/** ckpt_st_parse - the same from the @len_bytes bytes behind the length word, for a file of @file_size_bytes. */
+/**
+ * ckpt_st_parse - the same from the @len_bytes bytes behind the length word, for a file of
+ * @file_size_bytes.
+ */
 int ckpt_st_parse(const char *json, size_t len_bytes, uint64_t file_size_bytes, const char *label,
 		  struct ckpt_st_header *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_st_header_release(struct ckpt_st_header *header);
@@ -69,8 +79,10 @@ struct ckpt_st_family {
 
 /**
  * ckpt_st_family_open - headers of FILE.safetensors, or of every file that an index.json names
- * @path: ends in ".safetensors" or ".json"; names in the index are relative to its folder and must stay in it
- * Errors: -EBADMSG also when the index names a tensor that its file does not hold, or the reverse, or two files hold one FQN.
+ * @path: ends in ".safetensors" or ".json"; names in the index are relative to its folder and must
+ *        stay in it
+ * Errors: -EBADMSG also when the index names a tensor that its file does not hold, or the reverse,
+ * or two files hold one FQN.
  */
 int ckpt_st_family_open(const char *path, struct ckpt_st_family *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
@@ -88,11 +100,14 @@ struct ckpt_st_item {
 
 /**
  * ckpt_st_layout - order items and print the header of the file that holds them
- * @items: sorted in place by element size descending, then FQN by bytes; offsets and sizes are filled in
- * @out_header: receives the length word and the JSON, `"__metadata__":{"format":"pt"}` first, padded with spaces so that data starts at a multiple of 4096
+ * @items: sorted in place by element size descending, then FQN by bytes; offsets and sizes are
+ *         filled in
+ * @out_header: receives the length word and the JSON, `"__metadata__":{"format":"pt"}` first,
+ *              padded with spaces so that data starts at a multiple of 4096
  * @out_file_bytes: size of the whole file
  * The bytes are the same for the same set of items, whatever their order at call.
- * Errors: -EINVAL unknown dtype or one that safetensors cannot hold (C128); -EOVERFLOW; -EEXIST two items of one FQN; -ENOMEM.
+ * Errors: -EINVAL unknown dtype or one that safetensors cannot hold (C128); -EOVERFLOW; -EEXIST
+ * two items of one FQN; -ENOMEM.
  */
 int ckpt_st_layout(struct ckpt_st_item *items, size_t count, struct ckpt_buf *out_header,
 		   uint64_t *out_file_bytes, struct ckpt_err *err) CKPT_MUST_CHECK;

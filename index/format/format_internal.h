@@ -19,10 +19,16 @@
 /** ckpt_st_can_hold - is @dtype one that safetensors knows? */
 bool ckpt_st_can_hold(const char *dtype);
 
-/** ckpt_st_open - open the regular file @path for reading, following symlinks (a model cache is made of them); a descriptor, or negative. */
+/**
+ * ckpt_st_open - open the regular file @path for reading, following symlinks (a model cache is
+ * made of them); a descriptor, or negative.
+ */
 int ckpt_st_open(const char *path, uint64_t *out_size_bytes, struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_st_read_range - @len_bytes bytes at @offset of @fd, as a heap block that the caller frees; -EBADMSG the file ends before. */
+/**
+ * ckpt_st_read_range - @len_bytes bytes at @offset of @fd, as a heap block that the caller frees;
+ * -EBADMSG the file ends before.
+ */
 int ckpt_st_read_range(int fd, uint64_t offset, size_t len_bytes, const char *label, char **out,
 		       struct ckpt_err *err) CKPT_MUST_CHECK;
 

@@ -17,7 +17,10 @@
 /* Data begin at a multiple of this, so that they can be mapped and reflinked. */
 #define ST_ALIGN_BYTES 4096
 
-/* Larger elements first keeps all of them naturally aligned without padding, which the format forbids. */
+/*
+ * Larger elements first keeps all of them naturally aligned without padding, which the format
+ * forbids.
+ */
 static int compare_items(const void *left, const void *right)
 {
 	const struct ckpt_st_item *a = left;

@@ -97,7 +97,10 @@ static int take_shape(struct ckpt_st_tensor *tensor, const struct ckpt_json *sha
 	return 0;
 }
 
-/* The range in the data part, which must be as long as dtype and shape say. Checked against the file later. */
+/*
+ * The range in the data part, which must be as long as dtype and shape say. Checked against the
+ * file later.
+ */
 static int take_range(struct ckpt_st_tensor *tensor, const struct ckpt_json *range,
 		      struct ckpt_err *err)
 {

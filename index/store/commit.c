@@ -108,7 +108,10 @@ static int check_names(struct ckpt_commit *commit, struct ckpt_err *err)
 
 /* --- freezing -------------------------------------------------------------------------------- */
 
-/* Until no other process writes into it. *@out_waited: there was one, and it may have left more files. */
+/*
+ * Until no other process writes into it. *@out_waited: there was one, and it may have left more
+ * files.
+ */
 static int wait_for_sessions(struct ckpt_commit *commit, bool *out_waited, struct ckpt_err *err)
 {
 	const struct timespec poll = { .tv_nsec = SESSION_POLL_NS };
@@ -152,7 +155,9 @@ static int scan_again(struct ckpt_commit *commit, struct ckpt_err *err)
 	return ckpt_tree_scan(commit->dirfd, commit->name, &commit->tree, err);
 }
 
-/* --- publishing -------------------------------------------------------------------------------- */
+/*
+ * --- publishing --------------------------------------------------------------------------------
+ */
 
 static int cannot_write(const struct ckpt_commit *commit, int rc, struct ckpt_err *err)
 {
@@ -192,7 +197,9 @@ static int write_temp(int dirfd, const struct ckpt_buf *text)
 	return rc;
 }
 
-/* Take the manifest away again: it stays open. What fails here the next commit finds and finishes. */
+/*
+ * Take the manifest away again: it stays open. What fails here the next commit finds and finishes.
+ */
 static void unpublish(const struct ckpt_commit *commit)
 {
 	ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_FILE, 0));
@@ -209,7 +216,10 @@ static int publish_manifest(const struct ckpt_commit *commit, const struct ckpt_
 		rc = ckpt_io_renameat(commit->dirfd, CKPT_MANIFEST_TEMP, commit->dirfd,
 				      CKPT_MANIFEST_FILE);
 	if (rc < 0) {
-		/* The failure to write is the one to tell; what stays is replaced by the next commit. */
+		/*
+		 * The failure to write is the one to tell; what stays is replaced by the next
+		 * commit.
+		 */
 		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_TEMP, 0));
 		return cannot_write(commit, rc, err);
 	}
@@ -224,7 +234,10 @@ static int publish_manifest(const struct ckpt_commit *commit, const struct ckpt_
 	return 0;
 }
 
-/* Step 6: to the lasting name, in the same folder. A rename never replaces a folder that is not empty. */
+/*
+ * Step 6: to the lasting name, in the same folder. A rename never replaces a folder that is not
+ * empty.
+ */
 static int publish_name(const struct ckpt_commit *commit, struct ckpt_err *err)
 {
 	const char *from = ckpt_path_basename(commit->name);
@@ -244,7 +257,10 @@ static int publish_name(const struct ckpt_commit *commit, struct ckpt_err *err)
 				    commit->name, commit->final_name.data);
 	rc = ckpt_io_sync_dir(parent, ".");
 	if (rc < 0) {
-		/* Not durable is not committed. If this fails too it is committed, and only a power cut could tell. */
+		/*
+		 * Not durable is not committed. If this fails too it is committed, and only a
+		 * power cut could tell.
+		 */
 		ckpt_ignore(ckpt_io_renameat(parent, to, parent, from));
 		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot make its new name durable",
 				    commit->name);
@@ -252,7 +268,10 @@ static int publish_name(const struct ckpt_commit *commit, struct ckpt_err *err)
 	return 0;
 }
 
-/* --- what a crash left behind --------------------------------------------------------------------- */
+/*
+ * --- what a crash left behind
+ * ---------------------------------------------------------------------
+ */
 
 struct leftover {
 	int dirfd;
@@ -294,7 +313,9 @@ static int leftover_shard(void *ctx, uint32_t line, const struct ckpt_shard *sha
 	return 0;
 }
 
-/* A commit that died between steps 5 and 6: is its manifest whole, and does it fit what is there? */
+/*
+ * A commit that died between steps 5 and 6: is its manifest whole, and does it fit what is there?
+ */
 static int check_leftover(struct ckpt_commit *commit, struct ckpt_commit_result *out,
 			  struct ckpt_err *err)
 {
@@ -328,7 +349,10 @@ static int finish_leftover(struct ckpt_commit *commit, struct ckpt_commit_result
 	return publish_name(commit, err);
 }
 
-/* --- the order -------------------------------------------------------------------------------------- */
+/*
+ * --- the order
+ * --------------------------------------------------------------------------------------
+ */
 
 /* Steps 2 to 6 of a folder that is scanned. */
 static int commit_scanned(struct ckpt_commit *commit, struct ckpt_commit_result *out,
@@ -430,7 +454,9 @@ static int commit_opened(struct ckpt_commit *commit, struct ckpt_commit_result *
 	bool is_network = true;
 	int rc = check_names(commit, err);
 
-	/* Before the lock: a lock that a crash leaves in a group makes it look like a checkpoint. */
+	/*
+	 * Before the lock: a lock that a crash leaves in a group makes it look like a checkpoint.
+	 */
 	if (rc == 0)
 		rc = ckpt_tree_scan(commit->dirfd, commit->name, &commit->tree, err);
 	if (rc < 0)
@@ -439,7 +465,10 @@ static int commit_opened(struct ckpt_commit *commit, struct ckpt_commit_result *
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot tell its file system",
 				    commit->name);
-	/* NFS and SMB answer EAGAIN wherever the server gave no delegation: there a lease says nothing. */
+	/*
+	 * NFS and SMB answer EAGAIN wherever the server gave no delegation: there a lease says
+	 * nothing.
+	 */
 	commit->leases_work = !is_network;
 	rc = ckpt_lock_take(commit->dirfd, commit->name, err);
 	if (rc < 0)

@@ -245,7 +245,10 @@ static int changed(const struct ckpt_commit *commit, const char *path, struct ck
 		commit->name, commit->name, path);
 }
 
-/* O_NONBLOCK: neither a FIFO put in its place nor another's write lease makes us wait in the kernel. */
+/*
+ * O_NONBLOCK: neither a FIFO put in its place nor another's write lease makes us wait in the
+ * kernel.
+ */
 static int open_file(const struct ckpt_commit *commit, const struct ckpt_commit_file *file)
 {
 	return ckpt_io_open_beneath(commit->dirfd, file->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK,

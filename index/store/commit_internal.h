@@ -28,11 +28,16 @@
 /** ckpt_owner_read - the owner in the first line of @path. -ENOENT; -EBADMSG damaged. */
 int ckpt_owner_read(int dirfd, const char *path, struct ckpt_owner *out) CKPT_MUST_CHECK;
 
-/** ckpt_control_make - open the control folder, making it if missing; the checkpoint's own mtime stays. */
+/**
+ * ckpt_control_make - open the control folder, making it if missing; the checkpoint's own mtime
+ * stays.
+ */
 int ckpt_control_make(int dirfd, const char *label, int *out_fd, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/** ckpt_session_holder_but - as ckpt_session_holder, blind for sessions of @but (NULL: for none). */
+/**
+ * ckpt_session_holder_but - as ckpt_session_holder, blind for sessions of @but (NULL: for none).
+ */
 int ckpt_session_holder_but(int dirfd, const struct ckpt_owner *but, bool *out_any,
 			    struct ckpt_buf *out) CKPT_MUST_CHECK;
 /** ckpt_session_start - write this process's session file, durably. */
@@ -56,7 +61,10 @@ struct ckpt_stamp {
 
 struct ckpt_stamp ckpt_stamp_of(const struct stat *st);
 bool ckpt_stamp_equal(const struct ckpt_stamp *a, const struct ckpt_stamp *b);
-/** ckpt_stamp_ns - nanoseconds since 1970; what 64 bits cannot hold becomes the nearest that they can. */
+/**
+ * ckpt_stamp_ns - nanoseconds since 1970; what 64 bits cannot hold becomes the nearest that they
+ * can.
+ */
 int64_t ckpt_stamp_ns(struct timespec at);
 
 struct ckpt_tree_entry {
@@ -78,28 +86,46 @@ struct ckpt_tree {
 	struct ckpt_tree_list symlinks;
 };
 
-/** ckpt_tree_scan - errors as ckpt_scan_files, -ENOTEMPTY a checkpoint lies in it; @out is released on failure. */
+/**
+ * ckpt_tree_scan - errors as ckpt_scan_files, -ENOTEMPTY a checkpoint lies in it; @out is released
+ * on failure.
+ */
 int ckpt_tree_scan(int dirfd, const char *label, struct ckpt_tree *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
-/** ckpt_tree_check_inside - -ENOTEMPTY (with its message) when a checkpoint lies in the folder; whatever else is there is no error. */
+/**
+ * ckpt_tree_check_inside - -ENOTEMPTY (with its message) when a checkpoint lies in the folder;
+ * whatever else is there is no error.
+ */
 int ckpt_tree_check_inside(int dirfd, const char *label, bool *out_empty, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 void ckpt_tree_release(struct ckpt_tree *tree);
-/** ckpt_tree_difference - path of the first entry that is not the same in both; NULL: none. Borrowed. */
+/**
+ * ckpt_tree_difference - path of the first entry that is not the same in both; NULL: none.
+ * Borrowed.
+ */
 const char *ckpt_tree_difference(const struct ckpt_tree *a, const struct ckpt_tree *b);
 
 /* --- lease.c ------------------------------------------------------------------------ */
 
-/** ckpt_lease_slice_max - how many files this process may hold open for a commit; raises its soft limit to the hard one. */
+/**
+ * ckpt_lease_slice_max - how many files this process may hold open for a commit; raises its soft
+ * limit to the hard one.
+ */
 size_t ckpt_lease_slice_max(void);
-/** ckpt_lease_take - read lease on an open file. 1 held; 0 this file system has none; -EAGAIN some process has it open for writing. */
+/**
+ * ckpt_lease_take - read lease on an open file. 1 held; 0 this file system has none; -EAGAIN some
+ * process has it open for writing.
+ */
 int ckpt_lease_take(int fd) CKPT_MUST_CHECK;
 /** ckpt_lease_held - nobody has asked to write since it was taken. */
 bool ckpt_lease_held(int fd);
 
 /* --- open.c --------------------------------------------------------------------------- */
 
-/** ckpt_open_folder - a readable descriptor of the folder @name (not O_PATH: it is synced). -ENOENT. */
+/**
+ * ckpt_open_folder - a readable descriptor of the folder @name (not O_PATH: it is synced).
+ * -ENOENT.
+ */
 int ckpt_open_folder(struct ckpt_store *store, const char *name, int *out_fd, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** ckpt_open_check_place - -EINVAL where a folder above @name is a checkpoint. */
@@ -153,9 +179,15 @@ struct ckpt_commit {
 int ckpt_commit_tick(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* commit_files.c */
-/** ckpt_commit_collect - list the stored files: the scanned ones and the packs of known shards; checks what is known against them. */
+/**
+ * ckpt_commit_collect - list the stored files: the scanned ones and the packs of known shards;
+ * checks what is known against them.
+ */
 int ckpt_commit_collect(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_commit_open_slice - open and lease files from @start on, as many as may be open at once; *@out_end is the first left out. -EBUSY names the file. */
+/**
+ * ckpt_commit_open_slice - open and lease files from @start on, as many as may be open at once;
+ * *@out_end is the first left out. -EBUSY names the file.
+ */
 int ckpt_commit_open_slice(struct ckpt_commit *commit, size_t start, size_t *out_end,
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_commit_close_slice - let go of descriptors and leases. */
@@ -168,7 +200,10 @@ bool ckpt_commit_known_fits(const struct ckpt_commit_file *file);
 int ckpt_commit_recheck(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* commit_sums.c */
-/** ckpt_commit_sum - lease, sum and sync every stored file, in slices; where one slice holds them all, it stays open. */
+/**
+ * ckpt_commit_sum - lease, sum and sync every stored file, in slices; where one slice holds them
+ * all, it stays open.
+ */
 int ckpt_commit_sum(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_commit_sync_dirs - make every folder durable, from below. */
 int ckpt_commit_sync_dirs(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -183,7 +218,10 @@ int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct c
 	CKPT_MUST_CHECK;
 
 /* commit_tensors.c */
-/** ckpt_commit_catalogue - tensors of the safetensors files into commit->manifest; what is not understood is left out. Errors: system, also where a file cannot be read. */
+/**
+ * ckpt_commit_catalogue - tensors of the safetensors files into commit->manifest; what is not
+ * understood is left out. Errors: system, also where a file cannot be read.
+ */
 int ckpt_commit_catalogue(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* --- verify_pack.c --------------------------------------------------------------------- */

@@ -25,7 +25,10 @@
 /* Takers that meet each other's leavings go round this often at most. */
 #define TAKE_TRIES_MAX 8
 
-/* Making or removing the control folder must not touch the folder's own mtime, by which retention code sorts. */
+/*
+ * Making or removing the control folder must not touch the folder's own mtime, by which retention
+ * code sorts.
+ */
 static void restore_mtime(int dirfd, const struct stat *before)
 {
 	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, before->st_mtim };
@@ -72,7 +75,10 @@ static void control_drop_empty(int dirfd)
 		restore_mtime(dirfd, &before);
 }
 
-/* flock the control folder; it goes with the descriptor. 0 also where the file system has no such locks. */
+/*
+ * flock the control folder; it goes with the descriptor. 0 also where the file system has no such
+ * locks.
+ */
 static int guard(int control, const char *label, struct ckpt_err *err)
 {
 	const struct timespec poll = { .tv_nsec = GUARD_POLL_NS };
@@ -90,7 +96,10 @@ static int guard(int control, const char *label, struct ckpt_err *err)
 	return 0;
 }
 
-/* Create the lock file with this process in it; -EEXIST somebody has it, -ENOENT the control folder has just gone. */
+/*
+ * Create the lock file with this process in it; -EEXIST somebody has it, -ENOENT the control
+ * folder has just gone.
+ */
 static int create(int control)
 {
 	CKPT_CLOSE int fd = -1;

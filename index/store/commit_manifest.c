@@ -30,7 +30,10 @@ static int no_memory(const struct ckpt_commit *commit, struct ckpt_err *err)
 
 /* --- header --------------------------------------------------------------------------- */
 
-/* Transformers' own word for the step. -ENOENT where there is no such file, or it says nothing usable. */
+/*
+ * Transformers' own word for the step. -ENOENT where there is no such file, or it says nothing
+ * usable.
+ */
 static int step_of_trainer(int dirfd, uint64_t *out)
 {
 	const struct ckpt_json *value;
@@ -159,7 +162,10 @@ static size_t common_dirs(const char *before, const char *path)
 	return common;
 }
 
-/* The folders on the way to a packed shard that are not on disk; @before is the packed shard before it, by path. */
+/*
+ * The folders on the way to a packed shard that are not on disk; @before is the packed shard
+ * before it, by path.
+ */
 static int add_packed_dirs(struct ckpt_commit *commit, const char *before, const char *path)
 {
 	const char *slash = path + common_dirs(before, path);
@@ -303,7 +309,9 @@ static int add_entries(struct ckpt_commit *commit, struct ckpt_err *err)
 	return rc < 0 ? no_memory(commit, err) : 0;
 }
 
-/* --- all of it --------------------------------------------------------------------------------- */
+/*
+ * --- all of it ---------------------------------------------------------------------------------
+ */
 
 /* The tensors that the caller gave: borrowed with all they hold, only the array is ours. */
 static int borrow_tensors(struct ckpt_commit *commit, struct ckpt_err *err)

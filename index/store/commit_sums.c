@@ -57,7 +57,10 @@ static int advance(void *ctx, uint64_t bytes)
 
 	if (atomic_load(&run->stop))
 		return -ECANCELED;
-	/* Somebody waits in open(2) to write this very file: better to say so now than when all is read. */
+	/*
+	 * Somebody waits in open(2) to write this very file: better to say so now than when all is
+	 * read.
+	 */
 	if (job->file->leased && !ckpt_lease_held(job->file->fd))
 		return -EBUSY;
 	atomic_fetch_add(&run->commit->bytes_done, bytes);

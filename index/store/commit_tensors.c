@@ -91,7 +91,10 @@ static int add_tensor(struct catalogue *all, const struct ckpt_st_tensor *from, 
 	return make_tensor(from, path, &found->tensor);
 }
 
-/* The tensors of one file; a file that is not understood adds none, one that cannot be read is no such file. */
+/*
+ * The tensors of one file; a file that is not understood adds none, one that cannot be read is no
+ * such file.
+ */
 static int add_file(const struct ckpt_commit *commit, const struct ckpt_commit_file *file,
 		    struct catalogue *all, bool *file_is_out, struct ckpt_err *err)
 {

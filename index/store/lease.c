@@ -39,14 +39,23 @@ size_t ckpt_lease_slice_max(void)
 
 int ckpt_lease_take(int fd)
 {
-	/* Before the lease: from its first moment its signal is one that is ignored by default (SIGIO kills). */
+	/*
+	 * Before the lease: from its first moment its signal is one that is ignored by default
+	 * (SIGIO kills).
+	 */
 	if (fcntl(fd, F_SETSIG, SIGURG) < 0)
 		return -errno;
 	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
-		/* EINVAL, EOPNOTSUPP, ENOLCK: not here; EACCES: not for files of others. The stamps decide then. */
+		/*
+		 * EINVAL, EOPNOTSUPP, ENOLCK: not here; EACCES: not for files of others. The
+		 * stamps decide then.
+		 */
 		return errno == EAGAIN || errno == EWOULDBLOCK ? -EAGAIN : 0;
 	}
-	/* After it, because taking the lease names us the owner: from now on there is no signal at all. */
+	/*
+	 * After it, because taking the lease names us the owner: from now on there is no signal at
+	 * all.
+	 */
 	if (fcntl(fd, F_SETOWN, 0) < 0)
 		return -errno;
 	return 1;

@@ -133,9 +133,12 @@ struct ckpt_manifest_visitor {
  * ckpt_manifest_visit - check a manifest and hand out its lines in order
  * @dirfd: the checkpoint's folder
  * @label: the checkpoint, as messages name it
- * The end line and the sum over all bytes before it are checked first, then line after line. Memory: one line, the folders, 24 bytes a shard and 32 more a packed one.
- * Whether the end line counts right and whether packed shards overlap is known only when the last line was handed out.
- * Errors: -ENOENT no manifest; -EBADMSG damaged or breaking a rule (message: 'LABEL/.ckptfs/manifest.jsonl': line N: reason);
+ * The end line and the sum over all bytes before it are checked first, then line after line.
+ * Memory: one line, the folders, 24 bytes a shard and 32 more a packed one.
+ * Whether the end line counts right and whether packed shards overlap is known only when the last
+ * line was handed out.
+ * Errors: -ENOENT no manifest; -EBADMSG damaged or breaking a rule (message:
+ * 'LABEL/.ckptfs/manifest.jsonl': line N: reason);
  *         -ENOTSUP a newer format; else system. Thread-safe: yes.
  */
 int ckpt_manifest_visit(int dirfd, const char *label, const struct ckpt_manifest_visitor *visitor,
@@ -191,7 +194,8 @@ uint64_t ckpt_manifest_size_bytes(const struct ckpt_manifest *manifest);
 void ckpt_manifest_sort(struct ckpt_manifest *manifest);
 /**
  * ckpt_manifest_print - every line, end line included
- * Errors: -ENOMEM. The caller has filled and sorted it by the rules; the commit reads back what it wrote.
+ * Errors: -ENOMEM. The caller has filled and sorted it by the rules; the commit reads back what it
+ * wrote.
  */
 int ckpt_manifest_print(const struct ckpt_manifest *manifest, struct ckpt_buf *out) CKPT_MUST_CHECK;
 

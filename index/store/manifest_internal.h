@@ -28,7 +28,9 @@ enum ckpt_line_kind {
 	CKPT_LINE_KIND_COUNT,
 };
 
-/* One line, taken apart; `kind` says which member holds it. Owned: see ckpt_manifest_line_release. */
+/*
+ * One line, taken apart; `kind` says which member holds it. Owned: see ckpt_manifest_line_release.
+ */
 struct ckpt_manifest_line {
 	enum ckpt_line_kind kind;
 	union {
@@ -49,7 +51,9 @@ struct ckpt_manifest_end {
 
 /* --- manifest_lines.c, manifest_tensors.c: -EBADMSG with the reason; -ENOMEM ----------------- */
 
-/** ckpt_manifest_parse_version - the format's version, if @text looks like a header at all; else 0. */
+/**
+ * ckpt_manifest_parse_version - the format's version, if @text looks like a header at all; else 0.
+ */
 uint64_t ckpt_manifest_parse_version(const char *text, size_t len_bytes);
 /** ckpt_manifest_parse_head - @out is released by the caller also on failure. */
 int ckpt_manifest_parse_head(const char *text, size_t len_bytes, struct ckpt_manifest_head *out,
@@ -58,7 +62,10 @@ int ckpt_manifest_parse_head(const char *text, size_t len_bytes, struct ckpt_man
 int ckpt_manifest_parse_line(const char *text, size_t len_bytes, struct ckpt_manifest_line *out,
 			     struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_manifest_line_release(struct ckpt_manifest_line *line);
-/** ckpt_manifest_parse_end - @text with its LF; anything but what ckpt_manifest_print_end prints is refused. */
+/**
+ * ckpt_manifest_parse_end - @text with its LF; anything but what ckpt_manifest_print_end prints is
+ * refused.
+ */
 int ckpt_manifest_parse_end(const char *text, size_t len_bytes, struct ckpt_manifest_end *out,
 			    struct ckpt_err *err) CKPT_MUST_CHECK;
 int ckpt_manifest_parse_tensor(const struct ckpt_json *object, struct ckpt_tensor *out,
@@ -86,7 +93,10 @@ int ckpt_manifest_rules_finish(struct ckpt_manifest_rules *rules,
 			       const struct ckpt_manifest_end *end, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/* --- manifest_read.c, manifest_write.c ----------------------------------------------------------- */
+/*
+ * --- manifest_read.c, manifest_write.c
+ * -----------------------------------------------------------
+ */
 
 /* Where the bytes of a manifest come from: @text if it is not NULL, else @fd. */
 struct ckpt_manifest_source {
@@ -106,7 +116,10 @@ int ckpt_manifest_scan(const struct ckpt_manifest_source *source,
 		       int (*line)(void *ctx, uint32_t number, struct ckpt_manifest_line *line,
 				   struct ckpt_err *err),
 		       void *ctx, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_manifest_open - the manifest below @dirfd; *@out_st tells its stamps. Negative, or the descriptor. */
+/**
+ * ckpt_manifest_open - the manifest below @dirfd; *@out_st tells its stamps. Negative, or the
+ * descriptor.
+ */
 int ckpt_manifest_open(int dirfd, const char *label, struct stat *out_st, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /** ckpt_manifest_print_end - the end line with its LF. */

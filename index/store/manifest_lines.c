@@ -181,7 +181,10 @@ static int parse_head_object(const struct ckpt_json *object, struct ckpt_manifes
 	return rc;
 }
 
-/* JSON allows white space around the object; the format does not, so that a line has one spelling less. */
+/*
+ * JSON allows white space around the object; the format does not, so that a line has one spelling
+ * less.
+ */
 static int parse_object(const char *text, size_t len_bytes, struct ckpt_json **out,
 			struct ckpt_err *err)
 {

@@ -167,7 +167,10 @@ static const char *find_lf(const struct line_reader *reader, size_t seen)
 	return memchr(reader->window + reader->from + seen, '\n', held - seen);
 }
 
-/* The next line without its LF, valid until the next call; 1, or 0 at the end. A tail without LF is no line. */
+/*
+ * The next line without its LF, valid until the next call; 1, or 0 at the end. A tail without LF
+ * is no line.
+ */
 static int next_line(struct line_reader *reader, const char **out, size_t *out_len,
 		     struct ckpt_err *err)
 {
@@ -221,7 +224,10 @@ static int check_version(const struct ckpt_manifest_source *source, struct ckpt_
 	return 0;
 }
 
-/* Length of the last line of the @len_bytes bytes at @tail, LF included; 0 if there is no whole line. */
+/*
+ * Length of the last line of the @len_bytes bytes at @tail, LF included; 0 if there is no whole
+ * line.
+ */
 static size_t last_line(const char *tail, size_t len_bytes)
 {
 	const char *before;
@@ -457,7 +463,9 @@ int ckpt_manifest_scan(const struct ckpt_manifest_source *source,
 	return rc;
 }
 
-/* --- visiting ---------------------------------------------------------------------------------- */
+/*
+ * --- visiting ----------------------------------------------------------------------------------
+ */
 
 static int visit_head(void *ctx, struct ckpt_manifest_head *head, struct ckpt_err *err)
 {
@@ -502,7 +510,9 @@ int ckpt_manifest_visit(int dirfd, const char *label, const struct ckpt_manifest
 	return ckpt_manifest_scan(&source, visit_head, visit_line, &copy, err);
 }
 
-/* --- peeking ------------------------------------------------------------------------------------ */
+/*
+ * --- peeking ------------------------------------------------------------------------------------
+ */
 
 static int peek_head(const struct ckpt_manifest_source *source, uint64_t body_bytes,
 		     struct ckpt_manifest_head *out, struct ckpt_err *err)

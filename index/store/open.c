@@ -58,7 +58,9 @@ static bool holds(int dirfd, const char *file)
 	return ckpt_io_fstatat(dirfd, file, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Marked by what lies in its control folder: the rules by content are for walks, not for refusing. */
+/*
+ * Marked by what lies in its control folder: the rules by content are for walks, not for refusing.
+ */
 static bool is_marked(int dirfd)
 {
 	struct ckpt_buf holder;
@@ -467,7 +469,10 @@ int ckpt_open_mark_aborted(struct ckpt_store *store, const char *open_name, cons
 		rc = ckpt_io_publish(dirfd, CKPT_ABORTED_FILE, text.data, text.len_bytes, 0644,
 				     err);
 	ckpt_buf_release(&text);
-	/* Where the mark could not be left, the session stays: it tells the same once this process is gone. */
+	/*
+	 * Where the mark could not be left, the session stays: it tells the same once this process
+	 * is gone.
+	 */
 	if (rc == 0)
 		ckpt_session_end(dirfd);
 	return rc < 0 ? ckpt_err_prefix(err, rc, "cannot mark '%s' as aborted", open_name) : 0;

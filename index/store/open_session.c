@@ -87,7 +87,10 @@ void ckpt_session_end(int dirfd)
 
 /* --- looking at all of them ------------------------------------------------------ */
 
-/* Call @fn for every name in the control folder that begins as a session's; non-zero stops and is returned. */
+/*
+ * Call @fn for every name in the control folder that begins as a session's; non-zero stops and is
+ * returned.
+ */
 static int each_session(int dirfd, int (*fn)(void *ctx, int control, const char *name), void *ctx)
 {
 	int control =

@@ -36,7 +36,10 @@ static int read_proc(const char *path, char *out, size_t out_size)
 	return rc;
 }
 
-/* Field @number of a stat line; the name in field 2 may hold blanks and parentheses, the last ')' ends it. */
+/*
+ * Field @number of a stat line; the name in field 2 may hold blanks and parentheses, the last ')'
+ * ends it.
+ */
 static const char *stat_field(const char *line, int number)
 {
 	const char *at = strrchr(line, ')');

@@ -113,7 +113,10 @@ static int site_in_mount(const struct ckpt_real *real, const struct ckpt_mount *
 	const char *access = mount->source;
 
 	out->in_mount = !is_beside(mount, list);
-	/* Neither beside nor under it: another name space's path. The mount itself still shows all. */
+	/*
+	 * Neither beside nor under it: another name space's path. The mount itself still shows
+	 * all.
+	 */
 	if (out->in_mount && !is_covered(mount, list))
 		access = mount->point;
 	if (access == mount->point && strcmp(mount->root, "/") != 0)
@@ -296,7 +299,9 @@ static size_t group_len_of(const struct descent *descent)
 	return len > 0 ? len - 1 : 0;
 }
 
-/* Something called `.ckptfs` that belongs to no checkpoint: only its `latest` has a meaning here. */
+/*
+ * Something called `.ckptfs` that belongs to no checkpoint: only its `latest` has a meaning here.
+ */
 static int enter_control(struct descent *descent, struct ckpt_place *out)
 {
 	size_t group_len = descent->len - strlen(CKPT_CONTROL_DIR);
@@ -414,9 +419,13 @@ static int place_in_site(struct site *site, struct ckpt_place *out, struct ckpt_
 	return rc;
 }
 
-/* --- all together ------------------------------------------------------------------------------ */
+/*
+ * --- all together ------------------------------------------------------------------------------
+ */
 
-/* Does @path name something from where we stand? A dead mount does: that it is dead is to be told. */
+/*
+ * Does @path name something from where we stand? A dead mount does: that it is dead is to be told.
+ */
 static bool exists(const char *path)
 {
 	struct stat st;

@@ -50,7 +50,10 @@ static int refuse_dead(const char *path, struct ckpt_err *err)
 	return -ENOTCONN;
 }
 
-/* Is there a regular file @file in the folder @dir, with no symlink between them? 0; -ENOENT; else system. */
+/*
+ * Is there a regular file @file in the folder @dir, with no symlink between them? 0; -ENOENT; else
+ * system.
+ */
 static int has_file(const char *dir, const char *file)
 {
 	CKPT_CLOSE int dirfd = ckpt_io_openat(AT_FDCWD, dir, O_PATH | O_DIRECTORY, 0);

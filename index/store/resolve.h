@@ -21,8 +21,10 @@ struct ckpt_real {
 
 /**
  * ckpt_real_find - resolve @path
- * Symlinks are followed up to the first store on the way, not inside it: there a symlink is a thing of its own.
- * Errors: -ENOTCONN a dead mount (the message says what to do); -ELOOP; else system. A path that does not exist is no error.
+ * Symlinks are followed up to the first store on the way, not inside it: there a symlink is a
+ * thing of its own.
+ * Errors: -ENOTCONN a dead mount (the message says what to do); -ELOOP; else system. A path that
+ * does not exist is no error.
  */
 int ckpt_real_find(const char *path, struct ckpt_real *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_real_release(struct ckpt_real *real);
@@ -30,12 +32,16 @@ void ckpt_real_release(struct ckpt_real *real);
 /**
  * ckpt_real_climb - the lowest folder at or above the first @len bytes of @path that holds @file
  * @out_len: length of that folder's path; 1 is the root
- * Errors: -ENOENT there is none; -ENOTCONN; a folder that may not be entered counts as holding nothing.
+ * Errors: -ENOENT there is none; -ENOTCONN; a folder that may not be entered counts as holding
+ * nothing.
  */
 int ckpt_real_climb(const char *path, size_t len, const char *file, size_t *out_len,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_real_mount - the ckptfs mount that the existing part of @real lies in; NULL: in none. @list is released by the caller. */
+/**
+ * ckpt_real_mount - the ckptfs mount that the existing part of @real lies in; NULL: in none. @list
+ * is released by the caller.
+ */
 const struct ckpt_mount *ckpt_real_mount(const struct ckpt_real *real,
 					 struct ckpt_mount_list *list);
 

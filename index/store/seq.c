@@ -41,7 +41,10 @@ static int note_seq(void *ctx, const struct ckpt_found *found)
 
 /* --- what the file says ----------------------------------------------------------------- */
 
-/* OFD locks work across NFS, and belong to the descriptor: no other close() in this process drops them. */
+/*
+ * OFD locks work across NFS, and belong to the descriptor: no other close() in this process drops
+ * them.
+ */
 static int lock(int fd)
 {
 	const struct timespec poll = { .tv_nsec = LOCK_POLL_NS };
@@ -52,7 +55,10 @@ static int lock(int fd)
 
 		if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
 			return 0;
-		/* A file system without locks: two commits at once may get one number, which (committed, id) then orders. */
+		/*
+		 * A file system without locks: two commits at once may get one number, which
+		 * (committed, id) then orders.
+		 */
 		if (errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK || errno == EINVAL)
 			return 0;
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
@@ -79,7 +85,9 @@ static int read_last(int fd, uint64_t *out)
 	return 0;
 }
 
-/* In place, because the lock is on this very file. Not synced: behind a crash the manifests tell. */
+/*
+ * In place, because the lock is on this very file. Not synced: behind a crash the manifests tell.
+ */
 static int write_last(int fd, uint64_t seq)
 {
 	char text[SEQ_TEXT_SIZE];
@@ -120,7 +128,10 @@ int ckpt_store_next_seq(struct ckpt_store *store, uint64_t *out, struct ckpt_err
 {
 	CKPT_CLOSE int fd = -1;
 	uint64_t highest = 0;
-	/* Outside the lock, because it takes long; a commit that ends meanwhile has left its number in the file. */
+	/*
+	 * Outside the lock, because it takes long; a commit that ends meanwhile has left its
+	 * number in the file.
+	 */
 	int rc = ckpt_store_walk(store, "", note_seq, &highest, err);
 
 	if (rc < 0)

@@ -113,7 +113,10 @@ static int open_stored(int dirfd, struct ckpt_shard_reader *reader, struct ckpt_
 		is_pack = false;
 		reader->base_bytes = 0;
 		reader->fd = open_unpacked(dirfd, shard);
-		/* What is wrong is that the pack is missing, unless there is a file that fails otherwise. */
+		/*
+		 * What is wrong is that the pack is missing, unless there is a file that fails
+		 * otherwise.
+		 */
 		if (reader->fd == -ELOOP)
 			reader->fd = missing;
 	}

@@ -122,7 +122,10 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* Is there a number behind @word somewhere in @name, with at most one '-', '_', '=' or '.' between? */
+/*
+ * Is there a number behind @word somewhere in @name, with at most one '-', '_', '=' or '.'
+ * between?
+ */
 static bool has_number_behind(const char *name, const char *word)
 {
 	size_t word_len = strlen(word);
@@ -284,7 +287,10 @@ static int read_holders(int dirfd, struct marks *marks)
 	return rc == -ENOMEM ? rc : 0;
 }
 
-/* Look at the control folder of @dirfd, if need be beyond the manifest; release marks->holder also on failure. */
+/*
+ * Look at the control folder of @dirfd, if need be beyond the manifest; release marks->holder also
+ * on failure.
+ */
 static int read_marks(int dirfd, bool manifest_decides, struct marks *out)
 {
 	struct stat st;
@@ -345,7 +351,10 @@ static int is_or_holds_checkpoint(int dirfd, const char *path, int depth, bool *
 	return rc;
 }
 
-/* @depth: components of the names of @top's sub-folders. Recursion ends at the deepest name that a checkpoint can have. */
+/*
+ * @depth: components of the names of @top's sub-folders. Recursion ends at the deepest name that a
+ * checkpoint can have.
+ */
 static int holds_checkpoint(int dirfd, const struct look *top, int depth, bool *out)
 {
 	int rc = 0;
@@ -356,7 +365,9 @@ static int holds_checkpoint(int dirfd, const struct look *top, int depth, bool *
 	return rc;
 }
 
-/* Does a sub-folder that is numbered, or is not, have a mark? *@out is left alone where none has. */
+/*
+ * Does a sub-folder that is numbered, or is not, have a mark? *@out is left alone where none has.
+ */
 static int any_child_has_mark(int dirfd, const struct look *top, bool numbered, bool weak_will_do,
 			      bool *out)
 {

@@ -43,13 +43,19 @@ struct ckpt_place {
 
 /**
  * ckpt_place_find - what does a path mean?
- * @path: as typed: in a mount, in a store, of a bare folder with a manifest; or, where it does not exist, relative to @base
+ * @path: as typed: in a mount, in a store, of a bare folder with a manifest; or, where it does not
+ *        exist, relative to @base
  * @base: NULL, or the store that -C or $CKPTFS_STORE names
- * "latest" as the last component is resolved. Symlinks in @path are followed up to the store, not inside it.
- * A path through a mount is turned into the store's own (the mount's source in /proc/self/mountinfo) unless the mount covers the store.
- * A name that does not exist yet is NOTHING, however many of its levels are missing: who makes it makes them.
- * Errors: -ENOENT does not exist, and in no store either; "latest" of a group with nothing committed; -ENXIO in no store and no checkpoint;
- *         -ENOTDIR below a loose file; -EINVAL in a store's or group's control folder; -ENOTCONN a dead mount.
+ * "latest" as the last component is resolved. Symlinks in @path are followed up to the store, not
+ * inside it.
+ * A path through a mount is turned into the store's own (the mount's source in
+ * /proc/self/mountinfo) unless the mount covers the store.
+ * A name that does not exist yet is NOTHING, however many of its levels are missing: who makes it
+ * makes them.
+ * Errors: -ENOENT does not exist, and in no store either; "latest" of a group with nothing
+ * committed; -ENXIO in no store and no checkpoint;
+ *         -ENOTDIR below a loose file; -EINVAL in a store's or group's control folder; -ENOTCONN a
+ *         dead mount.
  */
 int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -59,7 +65,11 @@ void ckpt_place_release(struct ckpt_place *place);
 
 struct ckpt_store;
 
-/** ckpt_store_init - make a store of @dir (created if missing; nothing in it moves). *@out_existed: it was one already (then nothing changes). Errors: -EEXIST @dir lies in a store or in a checkpoint. */
+/**
+ * ckpt_store_init - make a store of @dir (created if missing; nothing in it moves). *@out_existed:
+ * it was one already (then nothing changes). Errors: -EEXIST @dir lies in a store or in a
+ * checkpoint.
+ */
 int ckpt_store_init(const char *dir, bool *out_existed, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 enum {
@@ -70,14 +80,19 @@ enum {
  * ckpt_store_open - open a store
  * @dir:   its top folder (no walking up)
  * @flags: CKPT_STORE_*
- * @index_path: NULL for the usual place (the store's control folder; the user's cache where that is read-only or on a network), else this file
+ * @index_path: NULL for the usual place (the store's control folder; the user's cache where that
+ *              is read-only or on a network), else this file
  * @out:   ckpt_store_free() it
- * Errors: -ENOENT no store there; -ENOTSUP a newer format; -EBADMSG store.json damaged; -EACCES; else system.
+ * Errors: -ENOENT no store there; -ENOTSUP a newer format; -EBADMSG store.json damaged; -EACCES;
+ * else system.
  * Do not carry it over fork().
  */
 int ckpt_store_open(const char *dir, unsigned int flags, const char *index_path,
 		    struct ckpt_store **out, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_store_open_fd - the same for a folder that is open already (a mount covers its path). @fd is duplicated; @dir is for messages. */
+/**
+ * ckpt_store_open_fd - the same for a folder that is open already (a mount covers its path). @fd
+ * is duplicated; @dir is for messages.
+ */
 int ckpt_store_open_fd(int fd, const char *dir, unsigned int flags, const char *index_path,
 		       struct ckpt_store **out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_store_free(struct ckpt_store *store);
@@ -85,11 +100,17 @@ void ckpt_store_free(struct ckpt_store *store);
 int ckpt_store_fd(const struct ckpt_store *store);
 const char *ckpt_store_path(const struct ckpt_store *store);
 const char *ckpt_store_id(const struct ckpt_store *store);
-/** ckpt_store_index_place - where the index lies, and why not in the store ("" when it does): for one log line. */
+/**
+ * ckpt_store_index_place - where the index lies, and why not in the store ("" when it does): for
+ * one log line.
+ */
 const char *ckpt_store_index_place(const struct ckpt_store *store, const char **out_reason);
 /** ckpt_store_read_only - the store's own folder cannot be written by this process. */
 bool ckpt_store_read_only(const struct ckpt_store *store);
-/** ckpt_store_open_checkpoint - descriptor of the folder @name, no symlink followed. -ENOENT; caller closes. */
+/**
+ * ckpt_store_open_checkpoint - descriptor of the folder @name, no symlink followed. -ENOENT;
+ * caller closes.
+ */
 int ckpt_store_open_checkpoint(const struct ckpt_store *store, const char *name, int *out_fd,
 			       struct ckpt_err *err) CKPT_MUST_CHECK;
 
@@ -105,8 +126,10 @@ enum ckpt_state {
 const char *ckpt_state_name(enum ckpt_state state);
 
 /**
- * ckpt_state_of - the state of the folder @name below @store_fd, from what lies on disk (ckptfs-format(5) "States")
- * @waits_for: NULL, or receives for an open one what it waits for ("a commit", "the rename to 'run1/step-9'", "writer on HOST, pid N")
+ * ckpt_state_of - the state of the folder @name below @store_fd, from what lies on disk
+ * (ckptfs-format(5) "States")
+ * @waits_for: NULL, or receives for an open one what it waits for ("a commit", "the rename to
+ *             'run1/step-9'", "writer on HOST, pid N")
  */
 int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct ckpt_buf *waits_for,
 		  struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -115,7 +138,8 @@ int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct c
 
 /**
  * ckpt_store_db_get - borrow the index, for its read functions; give it back with ckpt_store_db_put
- * Opens it at the first need, and anew when its file was deleted or damaged. Errors: as ckpt_db_open; -ENXIO opened without. Thread-safe: yes.
+ * Opens it at the first need, and anew when its file was deleted or damaged. Errors: as
+ * ckpt_db_open; -ENXIO opened without. Thread-safe: yes.
  */
 int ckpt_store_db_get(struct ckpt_store *store, struct ckpt_db **out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
@@ -123,16 +147,19 @@ void ckpt_store_db_put(struct ckpt_store *store, struct ckpt_db *db);
 
 /**
  * ckpt_store_lookup - is @name a committed checkpoint, now?
- * Stats its manifest; where the index does not fit it, reads header and end line and updates the index.
+ * Stats its manifest; where the index does not fit it, reads header and end line and updates the
+ * index.
  * @out: ckpt_db_checkpoint_release() it; slot 0 in a store that was opened without its index
- * Errors: -ENOENT is none; -EBADMSG, -ENOTSUP manifest unusable; else system. Thread-safe: yes. Cost: one fstatat and one row.
+ * Errors: -ENOENT is none; -EBADMSG, -ENOTSUP manifest unusable; else system. Thread-safe: yes.
+ * Cost: one fstatat and one row.
  */
 int ckpt_store_lookup(struct ckpt_store *store, const char *name, struct ckpt_db_checkpoint *out,
 		      struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
  * ckpt_store_load_entries - make sure that the entries of a checkpoint are in the index
- * @row: from ckpt_store_lookup; updated. Does nothing when row->entries_indexed. One transaction; others wait for it.
+ * @row: from ckpt_store_lookup; updated. Does nothing when row->entries_indexed. One transaction;
+ *       others wait for it.
  * Errors: as ckpt_manifest_visit.
  */
 int ckpt_store_load_entries(struct ckpt_store *store, struct ckpt_db_checkpoint *row,
@@ -149,20 +176,28 @@ struct ckpt_found {
 };
 
 /**
- * ckpt_store_walk - find every checkpoint at or below @below by looking at the folders, and bring the index up to date with what was found
+ * ckpt_store_walk - find every checkpoint at or below @below by looking at the folders, and bring
+ * the index up to date with what was found
  * @fn: called in byte order of the names; non-zero stops and is returned; NULL: only refresh
- * A folder that may not be read is passed over (not @below itself: -EACCES), and what the index holds below it stays. Works without an index.
+ * A folder that may not be read is passed over (not @below itself: -EACCES), and what the index
+ * holds below it stays. Works without an index.
  * Errors: -ENOENT @below is gone (its rows, too); else system.
  */
 int ckpt_store_walk(struct ckpt_store *store, const char *below,
 		    int (*fn)(void *ctx, const struct ckpt_found *found), void *ctx,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_store_latest - name of the committed checkpoint at or below @below that was committed last, by (seq, committed, id); appended to @out. -ENOENT. */
+/**
+ * ckpt_store_latest - name of the committed checkpoint at or below @below that was committed last,
+ * by (seq, committed, id); appended to @out. -ENOENT.
+ */
 int ckpt_store_latest(struct ckpt_store *store, const char *below, struct ckpt_buf *out,
 		      struct ckpt_err *err) CKPT_MUST_CHECK;
 
-/** ckpt_store_reindex - forget and rebuild everything below @below, entries included. *@out_count: committed checkpoints. A manifest that cannot be read is reported through @problem and skipped. */
+/**
+ * ckpt_store_reindex - forget and rebuild everything below @below, entries included. *@out_count:
+ * committed checkpoints. A manifest that cannot be read is reported through @problem and skipped.
+ */
 int ckpt_store_reindex(struct ckpt_store *store, const char *below,
 		       void (*problem)(void *ctx, const struct ckpt_err *err), void *ctx,
 		       uint64_t *out_count, struct ckpt_err *err) CKPT_MUST_CHECK;
@@ -172,7 +207,10 @@ int ckpt_store_reindex(struct ckpt_store *store, const char *below,
 /* What a writer knows already of one shard. */
 struct ckpt_known_shard {
 	struct ckpt_shard shard; /* owned by the caller */
-	/* Stamps of the stored file when it was summed and made durable; ignored for packed shards. */
+	/*
+	 * Stamps of the stored file when it was summed and made durable; ignored for packed
+	 * shards.
+	 */
 	uint64_t ino;
 	int64_t ctime_ns;
 };
@@ -191,7 +229,10 @@ struct ckpt_commit_options {
 	const struct ckpt_tensor *tensors;
 	size_t tensor_count;
 	uint32_t lease_wait_ms; /* 0: 5000 */
-	/* Bytes hashed so far of all; non-zero cancels (-ECANCELED, it stays open). NULL: none. Called from several threads. */
+	/*
+	 * Bytes hashed so far of all; non-zero cancels (-ECANCELED, it stays open). NULL: none.
+	 * Called from several threads.
+	 */
 	int (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total);
 	void *progress_ctx;
 };
@@ -205,10 +246,13 @@ struct ckpt_commit_result {
 };
 
 /**
- * ckpt_commit - make the open checkpoint @name final: the one commit routine (ckptfs-format(5) "The commit")
+ * ckpt_commit - make the open checkpoint @name final: the one commit routine (ckptfs-format(5)
+ * "The commit")
  * @out: free(out->name)
- * Errors: -EBUSY a file is open for writing, or another commit runs (names it); -EEXIST the lasting name is taken, or it is committed already;
- *         -ENOENT; -EILSEQ a name that cannot be committed; -ECANCELED; else system. On any failure it stays open and nothing has changed.
+ * Errors: -EBUSY a file is open for writing, or another commit runs (names it); -EEXIST the
+ * lasting name is taken, or it is committed already;
+ *         -ENOENT; -EILSEQ a name that cannot be committed; -ECANCELED; else system. On any
+ *         failure it stays open and nothing has changed.
  * Thread-safe: yes; two commits of one checkpoint exclude each other on disk.
  */
 int ckpt_commit(struct ckpt_store *store, const char *name,
@@ -217,7 +261,8 @@ int ckpt_commit(struct ckpt_store *store, const char *name,
 
 /**
  * ckpt_open_begin - start writing a checkpoint that will be called @name
- * Checks that the name is allowed and free (committed: -EEXIST), makes "@name.partial" and its control folder, refuses one that a living writer holds (-EBUSY);
+ * Checks that the name is allowed and free (committed: -EEXIST), makes "@name.partial" and its
+ * control folder, refuses one that a living writer holds (-EBUSY);
  * what an aborted save of that name left is removed.
  * @out_open_name: receives "@name.partial"
  */
@@ -225,19 +270,24 @@ int ckpt_open_begin(struct ckpt_store *store, const char *name, struct ckpt_buf 
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
- * ckpt_open_touch - say that this process still writes the open checkpoint; due every 10 s between ckpt_open_begin and the commit
+ * ckpt_open_touch - say that this process still writes the open checkpoint; due every 10 s between
+ * ckpt_open_begin and the commit
  * Errors: -ENOENT the session is gone: somebody dropped the checkpoint. Thread-safe: yes.
  */
 int ckpt_open_touch(struct ckpt_store *store, const char *open_name, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/** ckpt_open_mark_aborted - leave `.ckptfs/aborted.json` holding @reason_json in the open checkpoint, and end this process's session. */
+/**
+ * ckpt_open_mark_aborted - leave `.ckptfs/aborted.json` holding @reason_json in the open
+ * checkpoint, and end this process's session.
+ */
 int ckpt_open_mark_aborted(struct ckpt_store *store, const char *open_name, const char *reason_json,
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
  * ckpt_abort - drop an open checkpoint: gone as a whole (one rename into the trash), then removed
- * Errors: -EROFS it is committed; -EINVAL a group; -EBUSY a living writer or a commit holds it; -ENOENT.
+ * Errors: -EROFS it is committed; -EINVAL a group; -EBUSY a living writer or a commit holds it;
+ * -ENOENT.
  */
 int ckpt_abort(struct ckpt_store *store, const char *name, struct ckpt_err *err) CKPT_MUST_CHECK;
 
@@ -250,21 +300,32 @@ struct ckpt_scan_list {
 	struct ckpt_scan_file *files; /* ordered by path */
 	size_t file_count, file_cap;
 };
-/** ckpt_scan_files - every regular file of the folder (control folder left out), as a commit would see it. -EILSEQ, -EINVAL name what cannot be committed. */
+/**
+ * ckpt_scan_files - every regular file of the folder (control folder left out), as a commit would
+ * see it. -EILSEQ, -EINVAL name what cannot be committed.
+ */
 int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 void ckpt_scan_list_release(struct ckpt_scan_list *list);
 
-/* --- verify ------------------------------------------------------------------------------------ */
+/*
+ * --- verify ------------------------------------------------------------------------------------
+ */
 
 struct ckpt_verify_options {
 	size_t thread_count; /* 0: one a processor */
-	/* Called under one lock, in no particular order: a line without newline, as contracts spell it. */
+	/*
+	 * Called under one lock, in no particular order: a line without newline, as contracts
+	 * spell it.
+	 */
 	void (*finding)(void *ctx, const char *line);
 	/* Bytes read so far of all; non-zero cancels (-ECANCELED). NULL: none. */
 	int (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total);
 	void *ctx;
-	/* Only shards whose index in the manifest is ≡ part_idx modulo part_count; 0 and 0: all (MPI ranks share the work). */
+	/*
+	 * Only shards whose index in the manifest is ≡ part_idx modulo part_count; 0 and 0: all
+	 * (MPI ranks share the work).
+	 */
 	uint64_t part_idx;
 	uint64_t part_count;
 };
@@ -278,7 +339,8 @@ struct ckpt_verify_result {
 /**
  * ckpt_verify - check a committed checkpoint against its manifest, block by block, on all cores
  * @dirfd: its folder; @label: its name in findings
- * A damaged manifest, a shard that is missing, short, long or no regular file, a wrong block, and bytes of a pack that are in no shard and not zero are findings, not errors.
+ * A damaged manifest, a shard that is missing, short, long or no regular file, a wrong block, and
+ * bytes of a pack that are in no shard and not zero are findings, not errors.
  * Errors: only what keeps it from checking at all (-ENOENT no manifest; -ECANCELED; memory).
  */
 int ckpt_verify(int dirfd, const char *label, const struct ckpt_verify_options *options,

@@ -34,7 +34,10 @@
 #define READER_MAX 8
 /* How long a deleted index may go unnoticed. */
 #define ALIVE_CHECK_MS 200
-/* Opening anew and moving elsewhere: each place can fail once, and a damaged file be replaced once. */
+/*
+ * Opening anew and moving elsewhere: each place can fail once, and a damaged file be replaced
+ * once.
+ */
 #define TRIES_MAX (PLACE_MAX + 1)
 
 static const char cache_of_root[] = "/var/cache/ckptfs";
@@ -79,7 +82,9 @@ static void place_release(struct place *place)
 	free(place->private_dir);
 }
 
-/* Takes ownership of the three strings, also on failure; NULL for one that there is no memory for. */
+/*
+ * Takes ownership of the three strings, also on failure; NULL for one that there is no memory for.
+ */
 static int add_place(struct ckpt_index *index, struct place place)
 {
 	assert(index->place_count < PLACE_MAX);
@@ -120,7 +125,10 @@ static int add_store_place(struct ckpt_index *index)
 	const char *in_store = CKPT_CONTROL_DIR "/index.db";
 	struct ckpt_buf path;
 
-	/* By descriptor: a mount may cover the store's path, and the daemon must not wait for itself. */
+	/*
+	 * By descriptor: a mount may cover the store's path, and the daemon must not wait for
+	 * itself.
+	 */
 	ckpt_buf_init(&path);
 	ckpt_buf_printf(&path, "/proc/self/fd/%d/%s", index->store->fd, in_store);
 	return add_place(index, (struct place){ .path = ckpt_buf_steal(&path),
@@ -128,7 +136,10 @@ static int add_store_place(struct ckpt_index *index)
 						.reason = "" });
 }
 
-/* The folder for caches of this user; NULL when there is none (or no memory: then there is no cache). */
+/*
+ * The folder for caches of this user; NULL when there is none (or no memory: then there is no
+ * cache).
+ */
 static char *cache_dir(void)
 {
 	const char *xdg = secure_getenv("XDG_CACHE_HOME");
@@ -300,7 +311,9 @@ static int open_handle_locked(struct ckpt_index *index, struct ckpt_err *err)
 		return ckpt_err_sys(err, -ENOMEM, "cannot open the index");
 	do {
 		const struct place *place = &index->places[index->place_idx];
-		/* Fresh or not, the rows are compared with the manifests when they are asked for. */
+		/*
+		 * Fresh or not, the rows are compared with the manifests when they are asked for.
+		 */
 		bool fresh;
 
 		rc = prepare_place(place, &why);
@@ -338,7 +351,10 @@ static void handle_free(struct handle *handle)
 	free(handle);
 }
 
-/* Is the file still the one we have open? Asked now and then; between, a deleted index merely answers a little longer. */
+/*
+ * Is the file still the one we have open? Asked now and then; between, a deleted index merely
+ * answers a little longer.
+ */
 static bool is_stale_locked(struct ckpt_index *index)
 {
 	uint64_t now_ms;

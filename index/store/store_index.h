@@ -1,6 +1,7 @@
 /*
  * store_index.h - the store's handle, and where its index lies.
- * May be included only by index/store/{store,store_index,store_lookup,store_load,walk,reindex,seq}.c.
+ * May be included only by
+ * index/store/{store,store_index,store_lookup,store_load,walk,reindex,seq}.c.
  */
 #ifndef CKPT_STORE_STORE_INDEX_H
 #define CKPT_STORE_STORE_INDEX_H
@@ -35,8 +36,10 @@ void ckpt_index_free(struct ckpt_index *index);
 const char *ckpt_index_place(struct ckpt_index *index, const char **out_reason);
 
 /**
- * ckpt_index_read, ckpt_index_write - call @fn with the index; write: inside one transaction, which ends with it
- * A damaged index is opened anew and one that is out of space moves elsewhere; then @fn is called again, and must begin at the beginning.
+ * ckpt_index_read, ckpt_index_write - call @fn with the index; write: inside one transaction,
+ * which ends with it
+ * A damaged index is opened anew and one that is out of space moves elsewhere; then @fn is called
+ * again, and must begin at the beginning.
  * Errors: those of @fn; as ckpt_store_db_get.
  */
 int ckpt_index_read(struct ckpt_store *store,
@@ -48,7 +51,10 @@ int ckpt_index_write(struct ckpt_store *store,
 
 /* --- store_lookup.c ------------------------------------------------------------------------ */
 
-/** ckpt_row_of_manifest - a row from header and end line of the manifest of @name; slot is 0. Errors: as ckpt_manifest_peek. */
+/**
+ * ckpt_row_of_manifest - a row from header and end line of the manifest of @name; slot is 0.
+ * Errors: as ckpt_manifest_peek.
+ */
 int ckpt_row_of_manifest(const struct ckpt_store *store, const char *name,
 			 struct ckpt_db_checkpoint *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_row_fits - was @row made from the manifest that @st is of? */

@@ -19,7 +19,10 @@
 #include "store/store.h"
 #include "store/store_internal.h"
 
-/* Refuse what lies below @file, looked for from the first @len bytes of the path up: "it lies in the @what 'FOLDER'; @remedy". */
+/*
+ * Refuse what lies below @file, looked for from the first @len bytes of the path up: "it lies in
+ * the @what 'FOLDER'; @remedy".
+ */
 static int refuse_below(const struct ckpt_real *real, size_t len, const char *file,
 			const char *const what[2], struct ckpt_err *err)
 {
@@ -35,7 +38,10 @@ static int refuse_below(const struct ckpt_real *real, size_t len, const char *fi
 			    what[0], (int)found, real->path, what[1]);
 }
 
-/* The folder itself may have become a store this moment, by another init: that one is none above it. */
+/*
+ * The folder itself may have become a store this moment, by another init: that one is none above
+ * it.
+ */
 static int refuse_in_store(const struct ckpt_real *real, struct ckpt_err *err)
 {
 	static const char *const what[2] = {
@@ -68,7 +74,10 @@ static int refuse_mount(const struct ckpt_real *real, struct ckpt_err *err)
 	return rc;
 }
 
-/* Is @real itself the top of a store, at its own path? One that a mount over it covers counts as well. */
+/*
+ * Is @real itself the top of a store, at its own path? One that a mount over it covers counts as
+ * well.
+ */
 static int is_store(const struct ckpt_real *real, bool *out, struct ckpt_err *err)
 {
 	CKPT_CLOSE int fd = ckpt_io_openat(AT_FDCWD, real->path, O_PATH | O_DIRECTORY, 0);

@@ -14,21 +14,34 @@
 #include "base/err.h"
 #include "store/store.h"
 
-/** ckpt_store_next_seq - take the next sequence number: one more than the highest that `.ckptfs/seq` and the manifests show, kept there under a lock held for milliseconds. -EOVERFLOW above CKPT_SEQ_MAX. */
+/**
+ * ckpt_store_next_seq - take the next sequence number: one more than the highest that
+ * `.ckptfs/seq` and the manifests show, kept there under a lock held for milliseconds. -EOVERFLOW
+ * above CKPT_SEQ_MAX.
+ */
 int ckpt_store_next_seq(struct ckpt_store *store, uint64_t *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
 /* --- store.c -------------------------------------------------------------------------- */
 
-/** ckpt_store_file_read - the id in the store.json of @dirfd; @dir is for messages. -ENOENT no store; -ENOTSUP, -EBADMSG. */
+/**
+ * ckpt_store_file_read - the id in the store.json of @dirfd; @dir is for messages. -ENOENT no
+ * store; -ENOTSUP, -EBADMSG.
+ */
 int ckpt_store_file_read(int dirfd, const char *dir, char id[37], struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
 /* --- state.c: looking at folders ---------------------------------------------------- */
 
-/** ckpt_manifest_stat - stat the manifest of the folder @name ("" is @dirfd itself), following no symlink. -ENOENT: there is none that is a regular file. */
+/**
+ * ckpt_manifest_stat - stat the manifest of the folder @name ("" is @dirfd itself), following no
+ * symlink. -ENOENT: there is none that is a regular file.
+ */
 int ckpt_manifest_stat(int dirfd, const char *name, struct stat *out) CKPT_MUST_CHECK;
-/** ckpt_state_find_above - append the name of the checkpoint that the folder @name lies in, in whatever state. -ENOENT: in none. */
+/**
+ * ckpt_state_find_above - append the name of the checkpoint that the folder @name lies in, in
+ * whatever state. -ENOENT: in none.
+ */
 int ckpt_state_find_above(int store_fd, const char *name, struct ckpt_buf *out,
 			  struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_dir_open - open a folder for reading its names, following no symlink; closedir() it. */
@@ -58,15 +71,26 @@ int ckpt_owner_self(struct ckpt_owner *out, struct ckpt_err *err) CKPT_MUST_CHEC
 /** ckpt_owner_print / ckpt_owner_parse - one JSON object. -EBADMSG. */
 void ckpt_owner_print(const struct ckpt_owner *owner, struct ckpt_buf *out);
 int ckpt_owner_parse(const char *text, size_t len_bytes, struct ckpt_owner *out) CKPT_MUST_CHECK;
-/** ckpt_owner_alive - does it still run? On another host, or in another PID namespace, nobody can tell: true. */
+/**
+ * ckpt_owner_alive - does it still run? On another host, or in another PID namespace, nobody can
+ * tell: true.
+ */
 bool ckpt_owner_alive(const struct ckpt_owner *owner);
 
-/** ckpt_lock_take - create commit.lock in the checkpoint (making its control folder); takes over a dead owner's. -EBUSY names the owner. */
+/**
+ * ckpt_lock_take - create commit.lock in the checkpoint (making its control folder); takes over a
+ * dead owner's. -EBUSY names the owner.
+ */
 int ckpt_lock_take(int dirfd, const char *label, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_lock_drop(int dirfd);
-/** ckpt_lock_holder - the living holder of commit.lock, printed into @out; -ENOENT there is none. */
+/**
+ * ckpt_lock_holder - the living holder of commit.lock, printed into @out; -ENOENT there is none.
+ */
 int ckpt_lock_holder(int dirfd, struct ckpt_buf *out) CKPT_MUST_CHECK;
-/** ckpt_session_holder - a living writer's session, printed ("writer on HOST, pid N") into @out; -ENOENT there is none. *@out_any: some session file exists, living or dead. */
+/**
+ * ckpt_session_holder - a living writer's session, printed ("writer on HOST, pid N") into @out;
+ * -ENOENT there is none. *@out_any: some session file exists, living or dead.
+ */
 int ckpt_session_holder(int dirfd, bool *out_any, struct ckpt_buf *out) CKPT_MUST_CHECK;
 
 #endif

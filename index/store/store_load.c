@@ -29,7 +29,10 @@
 
 /* --- paths and their lines ----------------------------------------------------------- */
 
-/* Lines come by bytes of the path, so a path is found by bisection: no hash to be fooled by made-up names. */
+/*
+ * Lines come by bytes of the path, so a path is found by bisection: no hash to be fooled by
+ * made-up names.
+ */
 struct path_lines {
 	struct ckpt_buf text; /* the paths, each with its NUL */
 	struct path_line {
@@ -119,7 +122,10 @@ static int parent_fd_of(struct load *load, const char *path, size_t len, int *ou
 	return 0;
 }
 
-/* lstat of a stored file, or of the top folder where it is missing: verify tells what is missing, not we. */
+/*
+ * lstat of a stored file, or of the top folder where it is missing: verify tells what is missing,
+ * not we.
+ */
 static int stat_stored(struct load *load, const char *path, struct stat *out)
 {
 	const char *name = ckpt_path_basename(path);
@@ -340,7 +346,10 @@ static int check_manifest_unchanged(const struct load *load, struct ckpt_err *er
 	return ckpt_row_fits(load->row, &st) ? 0 : refuse_stale(load, err);
 }
 
-/* Read all lines into the index. The stamps are compared behind the reading: then what was read is what the row says. */
+/*
+ * Read all lines into the index. The stamps are compared behind the reading: then what was read is
+ * what the row says.
+ */
 static int load_lines(struct load *load, struct ckpt_err *err)
 {
 	const struct ckpt_manifest_visitor visitor = {

@@ -219,7 +219,10 @@ static int look_anew(struct ckpt_store *store, const char *name, struct ckpt_db_
 	if (rc == -ENOENT) /* removed this moment */
 		return answer_none(store, name, err);
 	if (rc < 0) {
-		/* The row of what was there before must not be served; why it cannot be read is what matters. */
+		/*
+		 * The row of what was there before must not be served; why it cannot be read is
+		 * what matters.
+		 */
 		if (store->index)
 			ckpt_ignore(ckpt_row_forget(store, name, NULL));
 		return ckpt_err_set(err, rc, "%s", why.msg);

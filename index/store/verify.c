@@ -19,7 +19,10 @@
 #include "base/pool.h"
 #include "store/commit_internal.h"
 
-/* Bytes of a unit: small enough that the threads end together, large enough that opening the file does not count. */
+/*
+ * Bytes of a unit: small enough that the threads end together, large enough that opening the file
+ * does not count.
+ */
 #define UNIT_BYTES (16 * CKPT_MIB)
 
 struct verify {
@@ -101,7 +104,10 @@ static bool explain_size(const struct ckpt_shard *shard, uint64_t file_bytes, st
 	return false;
 }
 
-/* What is wrong with the stored file behind @shard, as the end of a finding; @rc is what opening or reading it answered. */
+/*
+ * What is wrong with the stored file behind @shard, as the end of a finding; @rc is what opening
+ * or reading it answered.
+ */
 static void explain(const struct verify *v, const struct ckpt_shard *shard, int rc,
 		    struct ckpt_buf *out)
 {
@@ -244,7 +250,9 @@ static int check_unit(struct verify *v, const struct unit *unit, struct room *ro
 	return rc;
 }
 
-/* --- sharing the work -------------------------------------------------------------------------- */
+/*
+ * --- sharing the work --------------------------------------------------------------------------
+ */
 
 /* The next unit of the shard at hand, moving on to the next one behind its end. */
 static void take_unit_locked(struct verify *v, struct unit *out)
@@ -332,7 +340,10 @@ static int check_shards(struct verify *v, struct ckpt_err *err)
 	return v->rc;
 }
 
-/* --- packs and links ----------------------------------------------------------------------------- */
+/*
+ * --- packs and links
+ * -----------------------------------------------------------------------------
+ */
 
 struct pack {
 	struct verify *v;
@@ -423,7 +434,10 @@ static void check_symlink(struct verify *v, const struct ckpt_symlink *link)
 	ckpt_buf_release(&line);
 }
 
-/* --- all of it -------------------------------------------------------------------------------------- */
+/*
+ * --- all of it
+ * --------------------------------------------------------------------------------------
+ */
 
 /* The manifest itself is the finding: "LABEL/.ckptfs/manifest.jsonl: REASON". */
 static void report_manifest(struct verify *v, const struct ckpt_err *err)

@@ -103,7 +103,10 @@ static int add_item(struct walk *walk, const char *name, enum ckpt_state state,
 
 static int collect_below(struct walk *walk, const char *name, int depth);
 
-/* Look at the folder @name: a checkpoint is taken down, a group is entered. @depth: components of @name. */
+/*
+ * Look at the folder @name: a checkpoint is taken down, a group is entered. @depth: components of
+ * @name.
+ */
 static int collect(struct walk *walk, const char *name, int depth)
 {
 	enum ckpt_state state = CKPT_STATE_NONE;
@@ -251,7 +254,10 @@ static int list_missed(void *ctx, struct ckpt_db *db, struct ckpt_err *err)
 	return rc == -ENOMEM ? no_memory(err) : rc;
 }
 
-/* Drop the rows of what is gone. Each is looked up again: it may have been committed while we walked. */
+/*
+ * Drop the rows of what is gone. Each is looked up again: it may have been committed while we
+ * walked.
+ */
 static int drop_missed(struct walk *walk)
 {
 	struct missed missed = { .walk = walk };
@@ -326,7 +332,10 @@ int ckpt_store_walk(struct ckpt_store *store, const char *below,
 
 	for (size_t i = 0; rc == 0 && i < walk.count; i++)
 		rc = tell_item(&walk, &walk.items[i], &listener);
-	/* Behind the look-ups: by its old row one that was renamed is known again. Where @below is gone, too. */
+	/*
+	 * Behind the look-ups: by its old row one that was renamed is known again. Where @below is
+	 * gone, too.
+	 */
 	if (store->index && (rc == 0 || is_gone)) {
 		int drop_rc = drop_missed(&walk);
 

@@ -17,7 +17,10 @@
 #define NAMES_MAX 20000
 #define HOLD_SECS_MAX 600
 
-/* Map the first page for writing and let the descriptor go: only the kernel still knows of this writer. */
+/*
+ * Map the first page for writing and let the descriptor go: only the kernel still knows of this
+ * writer.
+ */
 static int map_and_close(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);

@@ -1,4 +1,7 @@
-/* test_read.c - reading in ways a shell cannot: at random offsets, from many threads, through mappings. */
+/*
+ * test_read.c - reading in ways a shell cannot: at random offsets, from many threads, through
+ * mappings.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
