@@ -144,6 +144,8 @@ faults: ## build the tree whose system calls can be made to fail (build/faults)
 
 # --- tests ----------------------------------------------------------------------
 
+MOUNT_TESTS = $(sort $(wildcard tests/2?-fs-*.bats))
+
 check: all ## run the fast tests (under a minute)
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags 'fast,!long' tests
 
@@ -153,8 +155,19 @@ test: ## install what is missing, build, run all tests but the long ones [CLIENT
 	$(Q)$(MAKE) all
 	$(Q)$(MAKE) faults
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) $(BATS) --filter-tags '!long' tests
+	@echo 'The mount again, with the reads going through the daemon:'
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) CKPTFS_MOUNT_OPTIONS=passthrough=off \
+		$(BATS) --filter-tags '!long' $(MOUNT_TESTS)
 
-demo: all ## show what it does, from end to end
+test-long: all faults ## run what takes long, in slices that go on where the last one stopped
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long
+
+bench: all ## print speeds as ratios to the native file system and to peers
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/bench.py $(BENCH)
+
+demo: ## install what is missing, build, and show what it does on a real model [MODEL=FILE]
+	$(Q)scripts/install-deps build demo
+	$(Q)$(MAKE) all
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/demo.sh
 
 SAN_CFLAGS := -O1 -g -fno-omit-frame-pointer
@@ -162,8 +175,10 @@ asan: ## build with address and undefined-behaviour sanitizers, run the fast tes
 	$(Q)UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) B=build/asan \
 		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' check
 
-tsan: ## build with the thread sanitizer (build/tsan)
+tsan: ## build with the thread sanitizer, run the tests of the index and the mount
 	$(Q)$(MAKE) B=build/tsan CFLAGS='$(SAN_CFLAGS) -fsanitize=thread' all
+	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' \
+		$(wildcard tests/10-index-*.bats) $(MOUNT_TESTS)
 
 # --- installation ---------------------------------------------------------------
 
@@ -252,5 +267,5 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r t text; do printf '  %-11s %s\n' "$$t" "$$text"; done
 
 FORCE:
-.PHONY: all faults check test demo asan tsan install uninstall dist fmt fmt-check layering style \
+.PHONY: all faults check test test-long bench demo asan tsan install uninstall dist fmt fmt-check layering style \
 	tidy cppcheck shell-lint man-lint lint clean help FORCE
