@@ -46,13 +46,13 @@ struct below {
 	const char *store_path;
 };
 
-/* Where the manifest cannot be used, verifying says why. */
+/* Where the manifest cannot be used, or the folder not entered, verifying says why. */
 static int add_found(void *ctx, const struct ckpt_found *found)
 {
 	const struct below *below = ctx;
 	struct ckpt_buf folder;
 
-	if (found->state != CKPT_STATE_COMMITTED)
+	if (found->state != CKPT_STATE_COMMITTED && !found->problem)
 		return 0;
 	ckpt_buf_init(&folder);
 	ckpt_path_join(&folder, below->store_path, found->name);

@@ -134,7 +134,7 @@ static int verify_below(struct verify *verify, const struct ckpt_place *place, s
 {
 	struct found_list list;
 	struct ckpt_store *store = NULL;
-	int rc = found_load(place, 0, &list, err);
+	int rc = found_load(place, FOUND_UNREAD, &list, err);
 
 	if (rc == 0)
 		rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);

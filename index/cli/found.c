@@ -10,6 +10,7 @@
 #include "cli/tree.h"
 
 struct collect {
+	unsigned int flags;
 	struct found_list *list;
 	struct ckpt_err *err;
 };
@@ -24,6 +25,8 @@ static int collect_one(void *ctx, const struct ckpt_found *found)
 	struct found_list *list = collect->list;
 	struct found item = { .state = found->state, .has_row = found->row != NULL };
 
+	if (found->state == CKPT_STATE_NONE && !(collect->flags & FOUND_UNREAD))
+		return 0;
 	if (array_grow(&list->items, &list->cap, list->count, sizeof(item)) < 0)
 		return ckpt_err_set(collect->err, -ENOMEM,
 				    "out of memory while listing checkpoints");
@@ -77,7 +80,7 @@ static void count_files(const struct ckpt_store *store, struct found *item)
 int found_load(const struct ckpt_place *place, unsigned int flags, struct found_list *out,
 	       struct ckpt_err *err)
 {
-	struct collect collect = { .list = out, .err = err };
+	struct collect collect = { .flags = flags, .list = out, .err = err };
 	struct ckpt_store *store = NULL;
 	int rc;
 

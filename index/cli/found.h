@@ -30,9 +30,10 @@ struct found_list {
 };
 
 enum {
-	FOUND_COUNT =
-		1U
-		<< 0, /* fill in sizes: index the entries of committed ones, look into open ones */
+	/* Fill in sizes: index the entries of committed ones, look into open ones. */
+	FOUND_COUNT = 1U << 0,
+	/* Folders that may not be read, too: in no state, with a problem. */
+	FOUND_UNREAD = 1U << 1,
 };
 
 /**

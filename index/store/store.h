@@ -180,7 +180,8 @@ struct ckpt_found {
  * the index up to date with what was found
  * @fn: called in byte order of the names; non-zero stops and is returned; NULL: only refresh
  * A folder that may not be read is passed over (not @below itself: -EACCES), and what the index
- * holds below it stays. Works without an index.
+ * holds below it stays; @fn is told of it behind all others, with state NONE and a problem. Works
+ * without an index.
  * Errors: -ENOENT @below is gone (its rows, too); else system.
  */
 int ckpt_store_walk(struct ckpt_store *store, const char *below,

@@ -5,10 +5,10 @@
  * First all names are collected, then they are sorted: the order by bytes of
  * whole names is not the order of a walk ("a-b" comes before "a/b", and after
  * "a"). No symlink is followed, no control folder entered, no checkpoint
- * entered, whatever its state. A folder that this process may not read is
- * passed over in silence, as `find` would do it after its complaint: what is in
- * it cannot be used either, and one user's private group must not spoil `ls`
- * for all others. What the index holds below such a folder stays.
+ * entered, whatever its state. A folder that this process may not read is passed
+ * over, and told of behind all others in no state: one user's private group must
+ * not spoil `ls` for all others, but who verifies wants to know. What the index
+ * holds below such a folder stays.
  */
 #include <assert.h>
 #include <dirent.h>
@@ -320,6 +320,18 @@ static int tell_item(struct walk *walk, const struct item *item, const struct li
 						    .waits_for = item->waits_for });
 }
 
+/* What was passed over. */
+static int tell_unread(const char *name, const struct listener *listener)
+{
+	struct ckpt_err problem = CKPT_ERR_INIT;
+
+	ckpt_err_sys(&problem, -EACCES, "cannot look into the folder '%s'", name);
+	return tell(listener, &(struct ckpt_found){ .name = name,
+						    .state = CKPT_STATE_NONE,
+						    .waits_for = "",
+						    .problem = &problem });
+}
+
 int ckpt_store_walk(struct ckpt_store *store, const char *below,
 		    int (*fn)(void *ctx, const struct ckpt_found *found), void *ctx,
 		    struct ckpt_err *err)
@@ -332,6 +344,8 @@ int ckpt_store_walk(struct ckpt_store *store, const char *below,
 
 	for (size_t i = 0; rc == 0 && i < walk.count; i++)
 		rc = tell_item(&walk, &walk.items[i], &listener);
+	for (size_t i = 0; rc == 0 && i < walk.unread.count; i++)
+		rc = tell_unread(walk.unread.names[i], &listener);
 	/*
 	 * Behind the look-ups: by its old row one that was renamed is known again. Where @below is
 	 * gone, too.
