@@ -33,7 +33,7 @@ def run(command, **more):
     """Run a set-up command; its output shows only when it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
     if done.returncode != 0:
-        sys.exit(f"bench: {command}: exit {done.returncode}\n{done.stdout.decode(errors='replace')}")
+        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stdout.decode(errors='replace').strip()}")
     return done.stdout.decode(errors="replace")
 
 
@@ -107,21 +107,17 @@ class Table:
 
 
 class Mount:
-    """A mount of the store that can be made anew between samples."""
+    """A mount of the store that can be made anew between samples; @user: words before its commands."""
 
-    def __init__(self, store, point, user=None, options=None):
-        self.store, self.point, self.user, self.options = str(store), str(point), user, options
-
-    def command(self, words):
-        return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *words] if self.user else words
+    def __init__(self, store, point, user=()):
+        self.store, self.point, self.user = str(store), str(point), list(user)
 
     def up(self):
-        options = ["-o", self.options] if self.options else []
-        run(self.command([CKPTFS, "mount", self.store, self.point, *options]))
+        run([*self.user, CKPTFS, "mount", self.store, self.point])
 
     def down(self):
-        if os.path.ismount(self.point):
-            run(self.command([CKPTFS, "umount", self.point]))
+        if f" {self.point} fuse.ckptfs " in pathlib.Path("/proc/self/mounts").read_text():
+            run([*self.user, CKPTFS, "umount", self.point])
 
     def anew(self):
         self.down()
@@ -188,16 +184,21 @@ def set_up(scratch, args):
     return store
 
 
-def reading(table, who, native, mounted):
-    """Whole-file shards, warm and verified once, native against mounted."""
+def reading(table, who, native, mounted, user=""):
+    """Whole-file shards, warm and verified once, native against mounted; @user: what goes before each command."""
     one, two = f"{native}/a.bin", f"{native}/b.bin"
     mine, other = f"{mounted}/a.bin", f"{mounted}/b.bin"
-    table.pair(f"{who}: dd bs=1M", ">= 0.95", f"dd if={one} of=/dev/null bs=1M", f"dd if={mine} of=/dev/null bs=1M")
-    table.pair(f"{who}: cat", ">= 0.95", f"cat {one} | cat >/dev/null", f"cat {mine} | cat >/dev/null")
-    table.pair(f"{who}: two readers", ">= 0.95", f"cat {one} >/dev/null & cat {two} >/dev/null; wait",
-               f"cat {mine} >/dev/null & cat {other} >/dev/null; wait")
-    table.pair(f"{who}: mmap", ">= 0.95", f"{HELPER} map-sum {one}", f"{HELPER} map-sum {mine}")
-    table.pair(f"{who}: 4 KiB random", ">= 0.9", f"{HELPER} read-random {one} 200000", f"{HELPER} read-random {mine} 200000")
+    for work, goal, command in (
+        ("dd bs=1M", ">= 0.95", "dd if={0} of=/dev/null bs=1M"),
+        ("cat", ">= 0.95", "cat {0} | cat >/dev/null"),
+        ("two readers", ">= 0.95", "cat {0} >/dev/null & cat {1} >/dev/null; wait"),
+        ("mmap", ">= 0.95", HELPER + " map-sum {0}"),
+        ("4 KiB random", ">= 0.9", HELPER + " read-random {0} 200000"),
+    ):
+        native_command, our_command = command.format(one, two), command.format(mine, other)
+        if user:
+            native_command, our_command = (f"{user} bash -c '{c}'" for c in (native_command, our_command))
+        table.pair(f"{who}: {work}", goal, native_command, our_command)
 
 
 def names(table, who, native, mounted, mount):
@@ -230,14 +231,16 @@ def as_root(table, scratch, store):
 
 def as_user(table, scratch, store):
     """The same as an ordinary user, through fusermount3."""
-    if os.geteuid() != 0 or not shutil.which("fusermount3") or not shutil.which("setpriv"):
-        table.missing("user: all rows", "needs root, setpriv and fusermount3")
-        return
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"XDG_CACHE_HOME={scratch}/cache-user"]
     point = scratch / "mnt-user"
-    point.mkdir()
-    os.chown(point, 65534, 65534)
-    with Mount(store, point, user=65534, options="allow_root"):
-        reading(table, "user", store / "run/step-1", point / "run/step-1")
+    for folder in (point, scratch / "cache-user"):
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    try:
+        with Mount(store, point, user):
+            reading(table, "user", store / "run/step-1", point / "run/step-1", " ".join(user))
+    except (RuntimeError, OSError) as error:
+        table.missing("user: whole-file shards", str(error))
 
 
 def verifying(table, store):

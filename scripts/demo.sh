@@ -61,7 +61,8 @@ PY
       [ "${CI:-}" != true ] || fail "PyPI cannot be reached: $(tail -1 "$scratch/pip.log")"
       model=$scratch/generated.safetensors
       python3 "$top/tests/helpers/make_safetensors.py" "$model" model 90
-      echo "PyPI cannot be reached, so the input is GENERATED, not a real model."
+      echo "PyPI cannot be reached ($(tail -1 "$scratch/pip.log")),"
+      echo "so the input is GENERATED, not a real model."
       return
     fi
   fi
