@@ -8,8 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "base/hash.h"
+#include "base/io.h"
 #include "base/num.h"
+#include "stamps.h"
 
 enum block_state {
 	BLOCK_READING,
@@ -21,6 +22,7 @@ struct block {
 	/* Fixed once made. */
 	uint64_t file_id;
 	uint64_t idx;
+	int64_t ctime_ns; /* of the stored file: what was read in another state of it is read again */
 	/* Protected by the cache's mu. */
 	struct block *next;
 	enum block_state state;
@@ -112,17 +114,25 @@ static void make_room_locked(struct block_cache *cache, size_t wanted_bytes)
 	}
 }
 
-static struct block *find_locked(const struct block_cache *cache, uint64_t file_id, uint64_t idx)
+/* Which block, in which state of its file. */
+struct block_key {
+	uint64_t file_id;
+	uint64_t idx;
+	int64_t ctime_ns;
+};
+
+static struct block *find_locked(const struct block_cache *cache, const struct block_key *key)
 {
 	struct block *block = cache->first;
 
-	while (block && (block->file_id != file_id || block->idx != idx))
+	while (block && (block->file_id != key->file_id || block->idx != key->idx ||
+			 block->ctime_ns != key->ctime_ns))
 		block = block->next;
 	return block;
 }
 
 /* A new block in state reading, pinned by us; NULL: no memory. */
-static struct block *add_locked(struct block_cache *cache, uint64_t file_id, uint64_t idx,
+static struct block *add_locked(struct block_cache *cache, const struct block_key *key,
 				size_t cap_bytes)
 {
 	struct block *block = calloc(1, sizeof(*block));
@@ -134,8 +144,9 @@ static struct block *add_locked(struct block_cache *cache, uint64_t file_id, uin
 		free(block);
 		return NULL;
 	}
-	block->file_id = file_id;
-	block->idx = idx;
+	block->file_id = key->file_id;
+	block->idx = key->idx;
+	block->ctime_ns = key->ctime_ns;
 	block->cap_bytes = cap_bytes;
 	block->pins = 1;
 	block->linked = true;
@@ -143,23 +154,6 @@ static struct block *add_locked(struct block_cache *cache, uint64_t file_id, uin
 	cache->first = block;
 	cache->bytes += cap_bytes;
 	return block;
-}
-
-/* One line a block: which shard, which bytes, both sums, and the command to run. */
-static void log_damage(struct fs *fs, const struct committed_shard *shard,
-		       const struct ckpt_damage *damage)
-{
-	const char *name = shard->cp->row.name;
-	const char *pack = shard->shard.pack;
-	char found[CKPT_HEX64_LEN + 1];
-	char expected[CKPT_HEX64_LEN + 1];
-
-	fs_log_once("cannot read '%s/%s': block %" PRIu64 " (bytes %" PRIu64 "-%" PRIu64
-		    "): xxh3-64 is %s, should be %s%s%s; run 'ckptfs verify %s/%s'",
-		    name, shard->shard.path, damage->block_idx, damage->start_bytes,
-		    damage->end_bytes - 1, ckpt_hex64(damage->found, found),
-		    ckpt_hex64(damage->expected, expected), pack ? " in " : "", pack ? pack : "",
-		    ckpt_store_path(fs->store), name);
 }
 
 static int read_block(struct fs *fs, const struct committed_shard *shard, struct block *block)
@@ -175,7 +169,7 @@ static int read_block(struct fs *fs, const struct committed_shard *shard, struct
 	}
 	if (rc == -EBADMSG) {
 		stats_add(&fs->stats.corrupt_blocks, 1);
-		log_damage(fs, shard, &damage);
+		committed_log_damage(fs, shard, &damage);
 	} else {
 		fs_log_once("%s", err.msg);
 	}
@@ -214,23 +208,36 @@ static int wait_locked(struct block_cache *cache, struct block *block)
 	return rc;
 }
 
+static int find_state(const struct committed_shard *shard, struct block_key *key)
+{
+	struct stat st;
+	int rc = ckpt_io_fstat(ckpt_shard_reader_fd(shard->reader, NULL), &st);
+
+	if (rc == 0)
+		key->ctime_ns = stamps_of(&st).ctime_ns;
+	return rc;
+}
+
 int block_pin(struct fs *fs, uint64_t file_id, const struct committed_shard *shard,
 	      uint64_t block_idx, struct block **out)
 {
 	struct block_cache *cache = fs->blocks;
 	size_t cap_bytes = (size_t)num_min(shard->shard.block_bytes, shard->shard.size_bytes);
+	struct block_key key = { .file_id = file_id, .idx = block_idx };
 	struct block *block;
 	bool found;
-	int rc = 0;
+	int rc = find_state(shard, &key);
 
+	if (rc < 0)
+		return rc;
 	pthread_mutex_lock(&cache->mu);
-	block = find_locked(cache, file_id, block_idx);
+	block = find_locked(cache, &key);
 	found = block != NULL;
 	if (found) {
 		block->pins++;
 		rc = wait_locked(cache, block);
 	} else {
-		block = add_locked(cache, file_id, block_idx, cap_bytes);
+		block = add_locked(cache, &key, cap_bytes);
 	}
 	if (block && rc == 0)
 		block->last_use = ++cache->clock;

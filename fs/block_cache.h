@@ -1,7 +1,8 @@
 /*
  * block_cache.h - verified blocks of shards, shared by all readers: a block is
- * read and checked once, also when several want it at the same time. Only
- * whole blocks that fit their sums are ever handed out.
+ * read and checked once, also when several want it at the same time, for as
+ * long as the stored file does not change. Only whole blocks that fit their sums
+ * are ever handed out.
  */
 #ifndef CKPT_FS_BLOCK_CACHE_H
 #define CKPT_FS_BLOCK_CACHE_H

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -342,35 +343,65 @@ static int open_reader(struct fs *fs, struct committed_shard *shard)
 	return rc == -ENOENT || rc == -ESTALE || rc == -ELOOP ? -EIO : rc;
 }
 
-int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard *out)
+int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard **out)
 {
+	struct committed_shard *shard;
 	struct ckpt_db_entry entry = { 0 };
 	int rc;
 
-	*out = (struct committed_shard){ 0 };
 	if (node_line(ino) == NODE_TOP_LINE)
 		return -EISDIR;
+	shard = calloc(1, sizeof(*shard));
+	if (!shard)
+		return -ENOMEM;
+	atomic_init(&shard->refs, 1);
 	rc = committed_entry(fs, ino, &entry);
 	if (rc == 0)
 		rc = check_is_shard(&entry);
 	if (rc == 0)
-		rc = slots_get(fs, node_slot(ino), &out->cp);
+		rc = slots_get(fs, node_slot(ino), &shard->cp);
 	if (rc == 0) {
-		shard_from_entry(&entry, &out->shard);
-		rc = read_place(fs, ino, &out->shard);
+		shard_from_entry(&entry, &shard->shard);
+		rc = read_place(fs, ino, &shard->shard);
 	}
 	if (rc == 0)
-		rc = open_reader(fs, out);
+		rc = open_reader(fs, shard);
 	ckpt_db_entry_release(&entry);
 	if (rc < 0)
-		committed_shard_release(out);
+		committed_shard_unref(shard);
+	else
+		*out = shard;
 	return rc;
 }
 
-void committed_shard_release(struct committed_shard *shard)
+struct committed_shard *committed_shard_ref(struct committed_shard *shard)
 {
+	atomic_fetch_add(&shard->refs, 1);
+	return shard;
+}
+
+void committed_shard_unref(struct committed_shard *shard)
+{
+	if (!shard || atomic_fetch_sub(&shard->refs, 1) != 1)
+		return;
 	ckpt_shard_reader_free(shard->reader);
 	ckpt_shard_release(&shard->shard);
 	checkpoint_unref(shard->cp);
-	*shard = (struct committed_shard){ 0 };
+	free(shard);
+}
+
+void committed_log_damage(struct fs *fs, const struct committed_shard *shard,
+			  const struct ckpt_damage *damage)
+{
+	const char *name = shard->cp->row.name;
+	const char *pack = shard->shard.pack;
+	char found[CKPT_HEX64_LEN + 1];
+	char expected[CKPT_HEX64_LEN + 1];
+
+	fs_log_once("cannot read '%s/%s': block %" PRIu64 " (bytes %" PRIu64 "-%" PRIu64
+		    "): xxh3-64 is %s, should be %s%s%s; run 'ckptfs verify %s/%s'",
+		    name, shard->shard.path, damage->block_idx, damage->start_bytes,
+		    damage->end_bytes - 1, ckpt_hex64(damage->found, found),
+		    ckpt_hex64(damage->expected, expected), pack ? " in " : "", pack ? pack : "",
+		    ckpt_store_path(fs->store), name);
 }

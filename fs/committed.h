@@ -40,16 +40,21 @@ int committed_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target) C
 /** committed_stored_open - the stored file or folder behind a node, opened with @flags; -ENOTSUP: it lies in a pack. Caller closes. */
 int committed_stored_open(struct fs *fs, fuse_ino_t ino, int flags, int *out_fd) CKPT_MUST_CHECK;
 
-/* A shard that is open, read through its sums. */
+/* A shard that is open, read through its sums. Immutable once made; shared by reference counts. */
 struct committed_shard {
+	_Atomic uint32_t refs;
 	struct checkpoint *cp;
 	struct ckpt_shard shard;
 	struct ckpt_shard_reader *reader;
 };
 
-/** committed_shard_open - open a shard; what is wrong with its stored file is -EIO, and logged. RC_LOAD_FIRST; -ESTALE; -EISDIR; -ELOOP a symlink. */
-int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard *out)
+/** committed_shard_open - open a shard; what is wrong with its stored file is -EIO, and logged. committed_shard_unref() it. RC_LOAD_FIRST; -ESTALE; -EISDIR; -ELOOP a symlink. */
+int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard **out)
 	CKPT_MUST_CHECK;
-void committed_shard_release(struct committed_shard *shard);
+struct committed_shard *committed_shard_ref(struct committed_shard *shard);
+void committed_shard_unref(struct committed_shard *shard);
+/** committed_log_damage - one line a block: which shard, which bytes, both sums, and the command to run. */
+void committed_log_damage(struct fs *fs, const struct committed_shard *shard,
+			  const struct ckpt_damage *damage);
 
 #endif

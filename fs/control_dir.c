@@ -70,6 +70,18 @@ bool control_asks_group(fuse_ino_t ino)
 	}
 }
 
+bool control_is_of_checkpoint(fuse_ino_t ino)
+{
+	switch (node_kind(ino)) {
+	case VIRTUAL_CHECKPOINT_DIR:
+	case VIRTUAL_MANIFEST:
+	case VIRTUAL_SUMS:
+		return true;
+	default:
+		return false;
+	}
+}
+
 const char *control_list(fuse_ino_t dir, size_t idx)
 {
 	return names_of(dir)[idx].name;

@@ -29,6 +29,8 @@ int control_attr(struct fs *fs, fuse_ino_t ino, struct stat *out) CKPT_MUST_CHEC
 int control_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target) CKPT_MUST_CHECK;
 /** control_is_dir - a control folder itself. */
 bool control_is_dir(fuse_ino_t ino);
+/** control_is_of_checkpoint - it belongs to a committed checkpoint, whose slot node_ref() is. */
+bool control_is_of_checkpoint(fuse_ino_t ino);
 /** control_asks_group - answering about this node may need group_latest(). */
 bool control_asks_group(fuse_ino_t ino);
 /** control_list - name of entry @idx of a control folder (0 is the first); NULL behind the last. */

@@ -1,7 +1,9 @@
 /*
- * file.c - open, read, release. Every read of stored bytes happens in a worker,
- * with pread(2): a file that is truncated behind the mount answers an error, where
- * a mapping of it would kill the daemon.
+ * file.c - open, read, release: when a shard is verified, and who reads it.
+ *
+ * Every read of stored bytes that comes here happens in a worker, with pread(2):
+ * a file that is truncated behind the mount answers an error, where a mapping of
+ * it would kill the daemon.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,9 +13,14 @@
 #include "base/io.h"
 #include "base/num.h"
 #include "block_cache.h"
+#include "buffers.h"
+#include "node.h"
 #include "open_file.h"
 #include "ops.h"
+#include "passthrough.h"
 #include "request.h"
+#include "shard_check.h"
+#include "verified.h"
 
 /* Blocks that one read can touch: the kernel asks for 1 MiB at most, a block has at least that. Twice, to be safe. */
 #define READ_BLOCKS_MAX 4U
@@ -26,21 +33,115 @@ static struct open_file *file_of(const struct fuse_file_info *fi)
 
 /* --- open -------------------------------------------------------------------------------------------- */
 
+/* Has every block to be right before the first byte of it is read? */
+static bool is_verified_whole(const struct fs *fs, uint64_t size_bytes)
+{
+	return fs->options->verify == VERIFY_OPEN ||
+	       (fs->options->verify == VERIFY_AUTO && size_bytes <= fs->options->verify_open_max);
+}
+
+static int verify_whole(struct request *rq, const struct check_order *order, struct open_want *want)
+{
+	int rc;
+
+	if (rq->was_checked && stamps_equal(&rq->checked_stamps, &want->stamps))
+		rc = rq->checked_rc;
+	else
+		rc = shard_check_wait(order, rq);
+	want->trusted = rc == 0;
+	return rc;
+}
+
+/* Which of its bytes have been verified, and which are to be? */
+static int verify_shard(struct request *rq, struct open_want *want)
+{
+	struct fs *fs = rq->fs;
+	const struct ckpt_shard *shard = &want->shard->shard;
+	const struct check_order order = {
+		.key = { .ino = rq->ino, .generation = want->shard->cp->generation },
+		.stamps = want->stamps,
+		.shard = want->shard,
+	};
+	enum trust trust;
+
+	want->trusted = fs->options->verify == VERIFY_OFF || shard->size_bytes == 0;
+	if (want->trusted || shard->pack || fs->options->verify == VERIFY_READ)
+		return 0;
+	trust = verified_ask(fs->verified, &order.key, &want->stamps);
+	want->trusted = trust == TRUST_GOOD;
+	if (trust != TRUST_NONE)
+		return trust == TRUST_BAD ? -EIO : 0;
+	if (is_verified_whole(fs, shard->size_bytes))
+		return verify_whole(rq, &order, want);
+	/* A large one: what is read is verified by the block, and meanwhile all of it behind that. */
+	want->direct = true;
+	shard_check_behind(fs, &order);
+	return 0;
+}
+
+static int open_shard(struct request *rq, struct open_want *want)
+{
+	struct stat st;
+	int rc = committed_shard_open(rq->fs, rq->ino, &want->shard);
+
+	if (rc == 0)
+		rc = ckpt_io_fstat(ckpt_shard_reader_fd(want->shard->reader, NULL), &st);
+	if (rc < 0)
+		return rc;
+	want->stamps = stamps_of(&st);
+	return verify_shard(rq, want);
+}
+
+/* What the kernel may do with the bytes by itself. */
+static void agree(struct request *rq, const struct open_file *file, const struct open_want *want)
+{
+	struct fs *fs = rq->fs;
+	const struct shard_key key = {
+		.ino = rq->ino,
+		.generation = want->shard ? want->shard->cp->generation : 0,
+	};
+
+	rq->fi.fh = (uintptr_t)file;
+	if (file->backing_id > 0) {
+		rq->fi.direct_io = want->direct;
+		return;
+	}
+	rq->fi.direct_io = file->is_live || want->direct;
+	if (file->content == CONTENT_SHARD && passthrough_direct_mmap())
+		rq->fi.direct_io |= fs->options->verify == VERIFY_READ;
+	if (!file->is_live && node_class(rq->ino) != NODE_PLAIN)
+		rq->fi.keep_cache = verified_keeps_pages(fs->verified, &key, &file->stamps) &&
+				    fs->options->verify != VERIFY_READ;
+}
+
+static void reply_open(struct request *rq, struct open_file *file, const struct open_want *want)
+{
+	bool told = false;
+
+	stats_add(file->is_virtual ? &rq->fs->stats.opens_virtual : &rq->fs->stats.opens_file, 1);
+	agree(rq, file, want);
+	if (request_claim(rq)) {
+		told = (file->backing_id > 0
+				? passthrough_reply_open(rq->req, &rq->fi, file->backing_id)
+				: fuse_reply_open(rq->req, &rq->fi)) >= 0;
+	}
+	/* Where the reply does not arrive, no release will come. */
+	if (!told)
+		open_file_put(rq->fs, file);
+}
+
 static int run_open(struct request *rq)
 {
+	struct open_want want = { .direct = (rq->fi.flags & O_DIRECT) != 0 };
 	struct open_file *file = NULL;
-	int rc = open_file_get(rq->fs, rq->ino, &file);
+	int rc = node_class(rq->ino) == NODE_COMMITTED ? open_shard(rq, &want) : 0;
 
-	if (rc < 0)
-		return rc == -ENOENT ? -ESTALE : rc;
-	stats_add(file->is_virtual ? &rq->fs->stats.opens_virtual : &rq->fs->stats.opens_file, 1);
-	rq->fi.fh = (uintptr_t)file;
-	rq->fi.keep_cache = file->keep_cache;
-	rq->fi.direct_io = file->direct_io;
-	/* Where the reply does not arrive, no release will come. */
-	if (!request_claim(rq) || fuse_reply_open(rq->req, &rq->fi) < 0)
-		open_file_put(rq->fs, file);
-	return 0;
+	if (rc == 0)
+		rc = open_file_get(rq->fs, rq->ino, &want, &file);
+	if (rc == 0)
+		reply_open(rq, file, &want);
+	committed_shard_unref(want.shard);
+	return rc == -ENOENT ? -ESTALE : rc;
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -84,22 +185,42 @@ static int read_text(struct request *rq)
 	return 0;
 }
 
-static int read_stored(struct request *rq)
+/* @len_bytes of a stored file at @offset; fewer are an answer where it may end anywhere. */
+static int read_bytes(struct request *rq, int fd, uint64_t offset, size_t len_bytes, bool all)
 {
-	char *data = malloc(rq->size_bytes);
+	char *data = buffer_get(len_bytes);
 	size_t got = 0;
 	int rc;
 
 	if (!data)
 		return -ENOMEM;
-	rc = ckpt_io_pread_full(rq->file->fd, data, rq->size_bytes, rq->offset, &got);
+	rc = ckpt_io_pread_full(fd, data, len_bytes, offset, &got);
+	if (rc == 0 && all && got < len_bytes)
+		rc = -EIO;
 	if (rc == 0) {
 		count_read(rq, got);
 		if (request_claim(rq))
 			ckpt_ignore(fuse_reply_buf(rq->req, data, got));
 	}
-	free(data);
+	buffer_put(data, len_bytes);
 	return rc;
+}
+
+static int read_stored(struct request *rq)
+{
+	return read_bytes(rq, rq->file->fd, rq->offset, rq->size_bytes, false);
+}
+
+/* Verified before it was opened. A stored file that is shorter now is damage: the log names it at the next open. */
+static int read_trusted(struct request *rq)
+{
+	const struct committed_shard *shard = rq->file->shard;
+	uint64_t at = num_min(rq->offset, shard->shard.size_bytes);
+	uint64_t base = 0;
+	int fd = ckpt_shard_reader_fd(shard->reader, &base);
+
+	return read_bytes(rq, fd, base + at,
+			  (size_t)num_min(rq->size_bytes, shard->shard.size_bytes - at), true);
 }
 
 /* A reply that is sent out of the cache itself. */
@@ -113,10 +234,10 @@ struct shard_reply {
 static int add_block(struct request *rq, uint64_t at, uint64_t end, struct shard_reply *reply)
 {
 	const struct open_file *file = rq->file;
-	uint64_t block_bytes = file->shard.shard.block_bytes;
+	uint64_t block_bytes = file->shard->shard.block_bytes;
 	struct block *block = NULL;
 	size_t skip = (size_t)(at % block_bytes);
-	int rc = block_pin(rq->fs, file->id, &file->shard, at / block_bytes, &block);
+	int rc = block_pin(rq->fs, file->id, file->shard, at / block_bytes, &block);
 
 	if (rc < 0)
 		return rc;
@@ -130,7 +251,7 @@ static int add_block(struct request *rq, uint64_t at, uint64_t end, struct shard
 
 static int read_shard(struct request *rq)
 {
-	const struct ckpt_shard *shard = &rq->file->shard.shard;
+	const struct ckpt_shard *shard = &rq->file->shard->shard;
 	uint64_t at = num_min(rq->offset, shard->size_bytes);
 	uint64_t end = at + num_min(rq->size_bytes, shard->size_bytes - at);
 	struct shard_reply reply = { 0 };
@@ -157,7 +278,9 @@ static int run_read(struct request *rq)
 	case CONTENT_TEXT:
 		return read_text(rq);
 	case CONTENT_SHARD:
-		return read_shard(rq);
+		if (!rq->file->shard)
+			return -EIO; /* the kernel said it would read by itself */
+		return atomic_load(&rq->file->trusted) ? read_trusted(rq) : read_shard(rq);
 	case CONTENT_STORED:
 		break;
 	}

@@ -23,6 +23,8 @@ struct slots;
 struct groups;
 struct open_files;
 struct block_cache;
+struct shard_checks;
+struct verified;
 
 struct fs {
 	const struct mount_options *options;
@@ -33,6 +35,8 @@ struct fs {
 	struct groups *groups;
 	struct open_files *open_files;
 	struct block_cache *blocks;
+	struct verified *verified;
+	struct shard_checks *checks;
 	struct ckpt_pool *reads; /* reading and verifying shards: short jobs */
 	struct ckpt_pool *tasks; /* indexing a checkpoint's entries, commits: long jobs */
 	struct stats stats;
@@ -50,6 +54,8 @@ struct fs {
 
 /* A request needs the entries of a checkpoint that are not in the index yet: see request.h. */
 #define RC_LOAD_FIRST (-EINPROGRESS)
+/* A request waits for something without a thread: see request.h. */
+#define RC_PARKED (-EALREADY)
 
 static inline struct fs *fs_of(fuse_req_t req)
 {

@@ -9,7 +9,12 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/num.h"
 #include "base/path.h"
+
+/* Defaults: what a disk reads in a second or so, and a day. */
+#define VERIFY_OPEN_MAX_BYTES CKPT_GIB
+#define VERIFY_TTL_MS (UINT64_C(86400) * 1000)
 
 const char mount_options_help[] =
 	"usage: mount.ckptfs STORE MNT [-o OPTION[,OPTION]...] [--foreground]\n"
@@ -21,7 +26,12 @@ const char mount_options_help[] =
 	"  -o allow_other      let other users in (default for root)\n"
 	"  -o index=PATH       keep the index in this file\n"
 	"  -o log=FILE         log to this file\n"
-	"  -o verify=WHEN      auto, open, read or off; every block is verified when it is read\n"
+	"  -o verify=WHEN      compare shards with their sums: open: all of a shard at its first\n"
+	"                      open; read: every block at every read; off: never; auto (default):\n"
+	"                      open for shards of up to verify_open_max, larger ones block by\n"
+	"                      block as they are read and in the background\n"
+	"  -o verify_open_max=SIZE  see above (default 1GiB)\n"
+	"  -o verify_ttl=SECS  verify again after so long (default 86400)\n"
 	"  -o passthrough=off  have every read go through the daemon\n"
 	"  --foreground        do not go to the background; log to stderr\n"
 	"  -f, -n, -s, -v      as mount(8) passes them: fake, no mtab, sloppy, verbose\n"
@@ -90,16 +100,38 @@ static int set_path(char **slot, const char *value, const char *option, struct c
 	return *slot ? 0 : ckpt_err_sys(err, -ENOMEM, "cannot read option '%s'", option);
 }
 
-static int check_verify(const char *value, struct ckpt_err *err)
+static int set_verify(struct mount_options *out, const char *value, struct ckpt_err *err)
 {
-	static const char *const known[] = { "auto", "open", "read", "off" };
+	static const char *const known[] = {
+		[VERIFY_AUTO] = "auto", [VERIFY_OPEN] = "open", [VERIFY_READ] = "read", [VERIFY_OFF] = "off"
+	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(value, known[i]) == 0)
+		if (strcmp(value, known[i]) == 0) {
+			out->verify = (enum verify_when)i;
 			return 0;
+		}
 	}
 	return ckpt_err_set(err, -EINVAL,
 			    "verify='%s' is not understood; use auto, open, read or off", value);
+}
+
+static int set_verify_open_max(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	if (num_parse_size(value, &out->verify_open_max) == 0)
+		return 0;
+	return ckpt_err_set(err, -EINVAL,
+			    "verify_open_max='%s' is no size; give one like 512MiB or 4GiB", value);
+}
+
+static int set_verify_ttl(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	uint64_t seconds;
+
+	if (num_parse_u64(value, &seconds) == 0 && num_mul(seconds, 1000, &out->verify_ttl_ms))
+		return 0;
+	return ckpt_err_set(err, -EINVAL,
+			    "verify_ttl='%s' is no number of seconds; the default is 86400", value);
 }
 
 static int set_passthrough(struct mount_options *out, const char *value, struct ckpt_err *err)
@@ -128,7 +160,11 @@ static int set_option(struct mount_options *out, const char *option, struct ckpt
 	else if (has_prefix(option, "log="))
 		return set_path(&out->log_path, option + strlen("log="), "log", err);
 	else if (has_prefix(option, "verify="))
-		return check_verify(option + strlen("verify="), err);
+		return set_verify(out, option + strlen("verify="), err);
+	else if (has_prefix(option, "verify_open_max="))
+		return set_verify_open_max(out, option + strlen("verify_open_max="), err);
+	else if (has_prefix(option, "verify_ttl="))
+		return set_verify_ttl(out, option + strlen("verify_ttl="), err);
 	else if (has_prefix(option, "passthrough="))
 		return set_passthrough(out, option + strlen("passthrough="), err);
 	else if (strcmp(option, "remount") == 0)
@@ -252,6 +288,8 @@ int mount_options_parse(int argc, char *const argv[], struct mount_options *out,
 	int rc = 0;
 
 	*out = (struct mount_options){ .allow_other = geteuid() == 0,
+				       .verify_open_max = VERIFY_OPEN_MAX_BYTES,
+				       .verify_ttl_ms = VERIFY_TTL_MS,
 				       .sloppy = is_sloppy(argc, argv) };
 	opterr = 0;
 	while (rc == 0) {

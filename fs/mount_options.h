@@ -3,8 +3,17 @@
 #define CKPT_FS_MOUNT_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
+
+/* When are the bytes of a committed shard compared with their sums? */
+enum verify_when {
+	VERIFY_AUTO, /* at first open; those of more than verify_open_max by the block, and in the background */
+	VERIFY_OPEN, /* at first open */
+	VERIFY_READ, /* at every read */
+	VERIFY_OFF,
+};
 
 struct mount_options {
 	char *store_path;  /* absolute, without symlinks */
@@ -15,6 +24,9 @@ struct mount_options {
 	bool allow_other;
 	bool noexec;
 	bool passthrough_off;
+	enum verify_when verify;
+	uint64_t verify_open_max; /* bytes; larger shards are not verified before they can be read, but with VERIFY_OPEN */
+	uint64_t verify_ttl_ms; /* how long a verification is trusted */
 	bool foreground;
 	bool fake;    /* mount(8)'s -f: check everything, mount nothing */
 	bool sloppy;  /* mount(8)'s -s: unknown options are ignored */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -29,11 +30,23 @@ struct backing_map {
 #define IOC_BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
+/* Any store has it. */
+#define PROBE_FILE ".ckptfs/store.json"
 /* The file system of a stored file may itself be stacked this deep (1: a plain one below us). */
 #define STACK_DEPTH 1
 
 _Static_assert(sizeof(struct fuse_init_out) == 64, "INIT reply is of the 64-byte form");
 _Static_assert(sizeof(struct fuse_open_out) == 16, "OPEN reply has 16 bytes");
+/* Where uapi 7.40 has max_stack_depth and backing_id; older headers call both unused. */
+#define INIT_STACK_DEPTH_AT (offsetof(struct fuse_init_out, flags2) + sizeof(uint32_t))
+#define OPEN_BACKING_ID_AT (sizeof(struct fuse_open_out) - sizeof(int32_t))
+
+/* Does libfuse have words of its own (3.17)? */
+#ifdef FUSE_CAP_PASSTHROUGH
+#define LIBFUSE_SPEAKS_IT 1
+#else
+#define LIBFUSE_SPEAKS_IT 0
+#endif
 
 enum state {
 	STATE_OFF, /* not wanted, or not before INIT */
@@ -48,9 +61,12 @@ static struct {
 	uint64_t init_unique;
 	uint64_t kernel_flags;
 	bool direct_mmap;
+	int probe_fd; /* a folder of the store */
+	void (*ready)(void *ctx);
+	void *ready_ctx;
 	_Atomic int state;
 	_Atomic(const char *) reason;
-} pt = { .fuse_fd = -1, .reason = "not-mounted" };
+} pt = { .fuse_fd = -1, .probe_fd = -1, .reason = "not-mounted" };
 
 /* The id that the next OPEN reply of this thread carries; 0 is none (ids start at 1). */
 static _Thread_local int32_t pending_id;
@@ -92,31 +108,74 @@ static ssize_t read_request(int fd, void *buf, size_t buf_len, void *userdata)
 	return len;
 }
 
+/* --- the first file ----------------------------------------------------------------- */
+
+/* Once the kernel has agreed: will it take a file of this store? */
+static void probe(void)
+{
+	int32_t id = 0;
+	int fd;
+
+	if (!passthrough_active())
+		return;
+	fd = openat(pt.probe_fd, PROBE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* Where it cannot be opened each file is asked for by itself. */
+	if (fd < 0)
+		return;
+	switch (-passthrough_backing_open(fd, &id)) {
+	case 0:
+		passthrough_backing_close(id);
+		break;
+	case EPERM:
+		refuse("no-CAP_SYS_ADMIN");
+		break;
+	case ELOOP:
+		refuse("store-on-stacked-file-system");
+		break;
+	case EOPNOTSUPP:
+		refuse("store-file-system-has-none");
+		break;
+	default:
+		refuse("kernel-refuses");
+	}
+	close(fd);
+}
+
 /* --- the way out: add what libfuse cannot say ------------------------------------- */
 
-static void edit_init(struct fuse_init_out *out)
+/* What we want of the kernel, of what it has. */
+static uint64_t choose(void)
 {
-	uint64_t add = pt.kernel_flags & INIT_DIRECT_IO_ALLOW_MMAP;
+	uint64_t flags = pt.kernel_flags & INIT_DIRECT_IO_ALLOW_MMAP;
 
-	pt.direct_mmap = add != 0;
+	pt.direct_mmap = flags != 0;
 	if (pt.wanted && (pt.kernel_flags & INIT_PASSTHROUGH)) {
-		add |= INIT_PASSTHROUGH;
-		out->unused[0] = STACK_DEPTH; /* max_stack_depth since 7.40 */
+		flags |= INIT_PASSTHROUGH;
 		atomic_store(&pt.reason, "");
 		atomic_store(&pt.state, STATE_ACTIVE);
 	} else if (pt.wanted) {
 		refuse("kernel-has-none");
 	}
-	if (add) {
-		out->flags |= FUSE_INIT_EXT;
-		out->flags2 |= (uint32_t)(add >> 32);
-	}
+	return flags;
+}
+
+static void edit_init(struct fuse_init_out *out)
+{
+	const uint32_t depth = STACK_DEPTH;
+	uint64_t flags = choose();
+
+	if (LIBFUSE_SPEAKS_IT || flags == 0)
+		return;
+	out->flags |= FUSE_INIT_EXT;
+	out->flags2 |= (uint32_t)(flags >> 32);
+	if (flags & INIT_PASSTHROUGH)
+		memcpy((char *)out + INIT_STACK_DEPTH_AT, &depth, sizeof(depth));
 }
 
 static void edit_open(struct fuse_open_out *out)
 {
 	out->open_flags |= OPEN_PASSTHROUGH;
-	out->padding = (uint32_t)pending_id; /* backing_id since 7.40 */
+	memcpy((char *)out + OPEN_BACKING_ID_AT, &pending_id, sizeof(pending_id));
 	pending_id = 0;
 }
 
@@ -127,36 +186,66 @@ static bool is_open_reply(const struct iovec *last)
 	       last->iov_len == sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out);
 }
 
+static bool is_init_reply(const struct fuse_out_header *head, const struct iovec *iov, int count)
+{
+	return count == 2 && head->error == 0 && head->unique != 0 &&
+	       head->unique == pt.init_unique && iov[1].iov_len == sizeof(struct fuse_init_out);
+}
+
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_out_header *head = iov[0].iov_base;
+	bool is_init = is_init_reply(head, iov, count);
+	ssize_t sent;
 
 	(void)userdata;
-	if (count == 2 && head->error == 0 && head->unique != 0) {
-		if (head->unique == pt.init_unique &&
-		    iov[1].iov_len == sizeof(struct fuse_init_out))
-			edit_init(iov[1].iov_base);
-		else if (pending_id != 0 && is_open_reply(&iov[1]))
-			edit_open(
-				(struct fuse_open_out *)((char *)iov[1].iov_base + iov[1].iov_len) -
-				1);
+	if (is_init)
+		edit_init(iov[1].iov_base);
+	else if (pending_id != 0 && count == 2 && head->error == 0 && is_open_reply(&iov[1]))
+		edit_open((struct fuse_open_out *)((char *)iov[1].iov_base + iov[1].iov_len) - 1);
+	sent = writev(fd, iov, count);
+	if (is_init && sent > 0) {
+		probe();
+		pt.ready(pt.ready_ctx);
 	}
-	return writev(fd, iov, count);
+	return sent;
 }
 
-int passthrough_attach(struct fuse_session *se, bool wanted, struct ckpt_err *err)
+int passthrough_attach(struct fuse_session *se, bool wanted, int probe_fd, void (*ready)(void *ctx),
+		       void *ctx, struct ckpt_err *err)
 {
 	static const struct fuse_custom_io io = { .writev = write_reply, .read = read_request };
 	int rc;
 
 	pt.fuse_fd = fuse_session_fd(se);
+	pt.probe_fd = probe_fd;
 	pt.wanted = wanted;
+	pt.ready = ready;
+	pt.ready_ctx = ctx;
 	atomic_store(&pt.reason, wanted ? "not-initialised" : "passthrough=off");
 	rc = fuse_session_custom_io(se, &io, pt.fuse_fd);
 	if (rc != 0)
 		return ckpt_err_sys(err, rc < 0 ? rc : -EIO,
 				    "cannot take over the FUSE connection");
 	return 0;
+}
+
+void passthrough_detach(void)
+{
+	pt.fuse_fd = -1;
+	atomic_store(&pt.state, STATE_OFF);
+}
+
+void passthrough_agree(struct fuse_conn_info *conn)
+{
+#if LIBFUSE_SPEAKS_IT
+	conn->want |= conn->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
+	if (pt.wanted)
+		conn->want |= conn->capable & FUSE_CAP_PASSTHROUGH;
+	conn->max_backing_stack_depth = STACK_DEPTH - 1;
+#else
+	(void)conn;
+#endif
 }
 
 bool passthrough_active(void)
@@ -184,23 +273,10 @@ int passthrough_backing_open(int fd, int32_t *out_id)
 	if (!passthrough_active())
 		return -EOPNOTSUPP;
 	id = ioctl(pt.fuse_fd, IOC_BACKING_OPEN, &map);
-	if (id > 0) {
-		*out_id = id;
-		return 0;
-	}
-	switch (errno) {
-	case EPERM:
-		refuse("no-CAP_SYS_ADMIN");
-		return -EPERM;
-	case ELOOP:
-		refuse("store-on-stacked-file-system");
-		return -ELOOP;
-	case EOPNOTSUPP:
-		refuse("store-file-system-has-none");
-		return -EOPNOTSUPP;
-	default:
-		return -errno;
-	}
+	if (id <= 0)
+		return id < 0 ? -errno : -EIO;
+	*out_id = id;
+	return 0;
 }
 
 void passthrough_backing_close(int32_t id)
@@ -208,12 +284,24 @@ void passthrough_backing_close(int32_t id)
 	uint32_t arg = (uint32_t)id;
 
 	assert(id > 0);
+	if (pt.fuse_fd < 0)
+		return;
 	/* The id goes with the connection at the latest; there is nobody to tell. */
 	ckpt_ignore(ioctl(pt.fuse_fd, IOC_BACKING_CLOSE, &arg));
 }
 
-void passthrough_mark_open(int32_t id)
+int passthrough_reply_open(struct fuse_req *req, struct fuse_file_info *fi, int32_t id)
 {
 	assert(id > 0 && pending_id == 0);
+#if LIBFUSE_SPEAKS_IT
+	fi->backing_id = id;
+	return fuse_reply_open(req, fi);
+#else
+	int rc;
+
 	pending_id = id;
+	rc = fuse_reply_open(req, fi);
+	pending_id = 0; /* it did not go out */
+	return rc;
+#endif
 }

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "control_dir.h"
 #include "dir.h"
@@ -22,6 +23,10 @@
 
 /* How often interrupted requests are looked at: a killed caller waits that long, and 100 ms is promised. */
 #define WATCH_MS 40
+/* How long an open goes on waiting for a verification after its caller has caught a signal. */
+#define PATIENCE_MS 1000U
+/* How often a request looks again for entries that the index has lost: others may delete it at any time. */
+#define LOADS_MAX 4U
 
 static struct {
 	pthread_mutex_t mu;
@@ -41,6 +46,7 @@ void request_init(struct request *rq, fuse_req_t req, fuse_ino_t ino,
 	rq->ino = ino;
 	rq->run = run;
 	atomic_init(&rq->claimed, false);
+	atomic_init(&rq->parked, false);
 }
 
 bool request_claim(struct request *rq)
@@ -81,6 +87,7 @@ static void on_interrupt(fuse_req_t req, void *data)
 	pthread_mutex_lock(&watch.mu);
 	if (!rq->watched && !atomic_load(&rq->claimed)) {
 		rq->watched = true;
+		rq->watched_ms = ckpt_clock_mono_ms();
 		rq->next_watched = watch.first;
 		watch.first = rq;
 		pthread_cond_signal(&watch.wake);
@@ -132,7 +139,15 @@ static bool is_dying(pid_t pid)
 	return line_has_kill(status, "SigPnd:") || line_has_kill(status, "ShdPnd:");
 }
 
-/* Take one watched request whose caller is dying; NULL when there is none (left). */
+/* Nothing can be known of a caller in a foreign pid namespace (0). */
+static bool may_give_up(const struct request *rq)
+{
+	if (atomic_load(&rq->parked) && ckpt_clock_mono_ms() - rq->watched_ms >= PATIENCE_MS)
+		return true;
+	return rq->pid != 0 && is_dying(rq->pid);
+}
+
+/* Take one watched request that is to be given up; NULL when there is none (left). */
 static fuse_req_t next_to_give_up(void)
 {
 	fuse_req_t req = NULL;
@@ -140,8 +155,7 @@ static fuse_req_t next_to_give_up(void)
 
 	pthread_mutex_lock(&watch.mu);
 	for (rq = watch.first; rq && !req; rq = rq->next_watched) {
-		/* Of a caller in a foreign pid namespace (0) nothing can be known. */
-		if (rq->pid != 0 && !atomic_load(&rq->claimed) && is_dying(rq->pid) &&
+		if (!atomic_load(&rq->claimed) && may_give_up(rq) &&
 		    !atomic_exchange(&rq->claimed, true))
 			req = rq->req;
 	}
@@ -232,10 +246,28 @@ static void request_free(struct request *rq)
 	free(rq);
 }
 
-/* The checkpoint that a node belongs to. */
+/* The checkpoint that a node belongs to; 0: none. */
 static uint64_t slot_of(fuse_ino_t ino)
 {
-	return node_class(ino) == NODE_VIRTUAL ? node_ref(ino) : node_slot(ino);
+	if (node_class(ino) == NODE_COMMITTED)
+		return node_slot(ino);
+	if (node_class(ino) == NODE_VIRTUAL && control_is_of_checkpoint(ino))
+		return node_ref(ino);
+	return 0;
+}
+
+/* The index has no entries (any more), or was deleted or emptied under us: loading them opens it anew. */
+static bool wants_load(int rc)
+{
+	return rc == RC_LOAD_FIRST || rc == -EUCLEAN;
+}
+
+static int load(struct request *rq)
+{
+	/* Where there are none, the next look-up opens the index anew. */
+	if (rq->loads == 0 || slot_of(rq->ino) == 0)
+		return 0;
+	return slots_load(rq->fs, slot_of(rq->ino));
 }
 
 static void work(void *arg)
@@ -244,13 +276,14 @@ static void work(void *arg)
 	int rc = 0;
 
 	if (!request_given_up(rq)) {
-		if (rq->load)
-			rc = slots_load(rq->fs, slot_of(rq->ino));
+		rc = load(rq);
 		if (rc == 0)
 			rc = rq->run(rq);
 	}
-	if (rc == RC_LOAD_FIRST && !rq->load) {
-		rq->load = true;
+	if (rc == RC_PARKED)
+		return; /* it may be running in another worker by now */
+	if (wants_load(rc) && rq->loads < LOADS_MAX) {
+		rq->loads++;
 		rc = ckpt_pool_submit(rq->fs->tasks, work, rq);
 		if (rc == 0)
 			return;
@@ -259,6 +292,25 @@ static void work(void *arg)
 		rc = -ESTALE; /* loaded, and gone again: the checkpoint was removed or replaced */
 	if (rc < 0)
 		request_reply_err(rq, fs_errno(rc));
+	request_free(rq);
+}
+
+void request_park(struct request *rq)
+{
+	assert(rq->queued);
+	rq->was_checked = true;
+	atomic_store(&rq->parked, true);
+}
+
+void request_resume(struct request *rq)
+{
+	int rc;
+
+	atomic_store(&rq->parked, false);
+	rc = ckpt_pool_submit(rq->fs->reads, work, rq);
+	if (rc == 0)
+		return;
+	request_reply_err(rq, -rc);
 	request_free(rq);
 }
 
@@ -274,6 +326,7 @@ void request_submit(const struct request *rq, enum lane lane)
 	}
 	*copy = *rq;
 	atomic_init(&copy->claimed, false);
+	atomic_init(&copy->parked, false);
 	copy->queued = true;
 	copy->pid = fuse_req_ctx(rq->req)->pid;
 	/* An interrupt may answer it at once: from here on copy->req is only for who claims it. */
@@ -313,8 +366,8 @@ void request_run(struct request *rq)
 
 	assert(!rq->queued);
 	rc = rq->run(rq);
-	if (rc == RC_LOAD_FIRST) {
-		rq->load = true;
+	if (wants_load(rc)) {
+		rq->loads = 1;
 		request_submit(rq, LANE_TASKS);
 		return;
 	}

@@ -9,7 +9,10 @@
  * Interrupts: an application that only caught a signal must not see EINTR from
  * stat(2), nor SIGBUS from a mapping whose page was being read. So an
  * interrupted request goes on, and is given up within WATCH_MS once its caller
- * is being killed. Requests that may say EINTR (a commit) say it at once.
+ * is being killed. An open that waits for a verification is given up as well
+ * when its caller has caught a signal and PATIENCE_MS have gone by: Ctrl-C has
+ * to reach an interpreter, a profiler's timer should not fail an open. Requests
+ * that may say EINTR (a commit) say it at once.
  */
 #ifndef CKPT_FS_REQUEST_H
 #define CKPT_FS_REQUEST_H
@@ -21,12 +24,14 @@
 
 #include "base/control.h"
 #include "fs.h"
+#include "stamps.h"
 
 struct request {
 	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
 	struct fs *fs;
 	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
-	 * or RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index. */
+	 * RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index,
+	 * or RC_PARKED: it was left to somebody who will resume it, and must not be touched any more. */
 	int (*run)(struct request *rq);
 	fuse_ino_t ino;
 	uint64_t offset;
@@ -40,12 +45,19 @@ struct request {
 	bool eintr_ok;		      /* the caller expects EINTR from this one */
 	bool plus;		      /* readdirplus */
 	char name[NAME_MAX + 1];
+	/* What a check of its shard has found, when it runs again after request_park(). */
+	bool was_checked;
+	int checked_rc;
+	struct stamps checked_stamps; /* the state of the file that was looked at */
+	struct request *next_waiting; /* belongs to the check it waits for */
 	/* What follows belongs to request.c. */
 	bool queued;
-	bool load; /* put the checkpoint's entries into the index before it runs; once */
+	uint32_t loads; /* put the checkpoint's entries into the index before it runs; how often so far */
 	pid_t pid;
 	atomic_bool claimed;
+	atomic_bool parked;
 	struct request *next_watched; /* protected by watch.mu */
+	uint64_t watched_ms;	      /* since then; protected by watch.mu */
 	bool watched;		      /* protected by watch.mu */
 };
 
@@ -68,6 +80,9 @@ void request_submit(const struct request *rq, enum lane lane);
 bool request_claim(struct request *rq) CKPT_MUST_CHECK;
 /** request_given_up - it was answered already; long work may stop. */
 bool request_given_up(const struct request *rq);
+/** request_park - @rq, which runs in a worker, will wait without one: return RC_PARKED next. request_resume() runs it again, from any thread. */
+void request_park(struct request *rq);
+void request_resume(struct request *rq);
 void request_reply_err(struct request *rq, int positive_errno);
 
 /** request_watch_start - start the thread that gives up requests of killed callers; request_watch_stop ends it. */

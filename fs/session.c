@@ -18,13 +18,17 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "block_cache.h"
+#include "buffers.h"
 #include "fs.h"
 #include "group.h"
 #include "inode.h"
 #include "open_file.h"
 #include "ops.h"
+#include "passthrough.h"
 #include "request.h"
+#include "shard_check.h"
 #include "slots.h"
+#include "verified.h"
 
 /* Readers wait for disks as much as for processors; a few more than processors keep both busy. */
 #define READ_THREADS_MIN 4U
@@ -90,6 +94,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_readahead = READAHEAD_BYTES;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	passthrough_agree(conn);
 	start_ready(session.pipe);
 }
 
@@ -181,6 +186,24 @@ static void raise_readahead(const char *mount_point)
 	close(fd);
 }
 
+/* The kernel has agreed on how the mount is served. */
+static void log_start(void *ctx)
+{
+	const struct fs *fs = ctx;
+	const char *reason = "";
+	const char *place = ckpt_store_index_place(fs->store, &reason);
+
+	if (passthrough_active())
+		ckpt_log("mounted '%s' on '%s'; passthrough is active", fs->options->store_path,
+			 fs->options->mount_point);
+	else
+		ckpt_log(
+			"mounted '%s' on '%s'; passthrough is off (%s): files are read through the daemon",
+			fs->options->store_path, fs->options->mount_point, passthrough_reason());
+	if (reason[0] != '\0')
+		ckpt_log("the index of '%s' is '%s': %s", fs->options->store_path, place, reason);
+}
+
 static int session_mount(struct fs *fs, struct ckpt_err *err)
 {
 	const char *at = fs->options->mount_point;
@@ -191,7 +214,8 @@ static int session_mount(struct fs *fs, struct ckpt_err *err)
 					    ? session.mount_error
 					    : "fusermount3 refuses (its message stands above)");
 	raise_readahead(at);
-	return 0;
+	return passthrough_attach(fs->session, !fs->options->passthrough_off,
+				  ckpt_store_fd(fs->store), log_start, fs, err);
 }
 
 /* --- the parts --------------------------------------------------------------------------------------------- */
@@ -215,7 +239,9 @@ static int new_tables(struct fs *fs, const struct stat *top, struct ckpt_err *er
 	fs->groups = groups_new();
 	fs->open_files = open_files_new();
 	fs->blocks = block_cache_new();
-	if (!fs->inodes || !fs->slots || !fs->groups || !fs->open_files || !fs->blocks)
+	fs->verified = verified_new(fs->options->verify_ttl_ms);
+	if (!fs->inodes || !fs->slots || !fs->groups || !fs->open_files || !fs->blocks ||
+	    !fs->verified)
 		return ckpt_err_sys(err, -ENOMEM, "cannot mount '%s'", fs->options->store_path);
 	return 0;
 }
@@ -229,6 +255,8 @@ static int new_pools(struct fs *fs, struct ckpt_err *err)
 
 	if (rc == 0)
 		rc = ckpt_pool_new(TASK_THREADS, 0, &fs->tasks, err);
+	if (rc == 0)
+		rc = shard_checks_new(fs, ckpt_cpu_count(), &fs->checks, err);
 	return rc;
 }
 
@@ -256,9 +284,12 @@ static int parts_open(struct fs *fs, int store_fd, struct ckpt_err *err)
 /* The reverse of parts_open. Workers end first: they use all the rest, and reply to the session. */
 static void parts_close(struct fs *fs)
 {
+	shard_checks_free(fs->checks);
 	ckpt_pool_free(fs->tasks);
 	ckpt_pool_free(fs->reads);
 	open_files_free(fs->open_files);
+	buffers_release();
+	verified_free(fs->verified);
 	block_cache_free(fs->blocks);
 	groups_free(fs->groups);
 	slots_free(fs->slots);
@@ -267,16 +298,6 @@ static void parts_close(struct fs *fs)
 }
 
 /* --- serving --------------------------------------------------------------------------------------------- */
-
-static void log_start(const struct fs *fs)
-{
-	const char *reason = "";
-	const char *place = ckpt_store_index_place(fs->store, &reason);
-
-	ckpt_log("mounted '%s' on '%s'", fs->options->store_path, fs->options->mount_point);
-	if (reason[0] != '\0')
-		ckpt_log("the index of '%s' is '%s': %s", fs->options->store_path, place, reason);
-}
 
 static int serve(struct fs *fs, struct ckpt_err *err)
 {
@@ -289,7 +310,6 @@ static int serve(struct fs *fs, struct ckpt_err *err)
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
 	session.serving = true;
-	log_start(fs);
 	rc = fuse_session_loop_mt(fs->session, config);
 	session.serving = false;
 	fuse_loop_cfg_destroy(config);
@@ -303,7 +323,8 @@ static int serve(struct fs *fs, struct ckpt_err *err)
 static void drain(struct fs *fs)
 {
 	fs->ending = true;
-	ckpt_pool_wait(fs->reads); /* first: a read may go on in the tasks */
+	shard_checks_stop(fs->checks); /* first: they hand their requests to the reads */
+	ckpt_pool_wait(fs->reads);     /* before the tasks: a read may go on in them */
 	ckpt_pool_wait(fs->tasks);
 }
 
@@ -311,15 +332,14 @@ static int mount_and_serve(struct fs *fs, struct ckpt_err *err)
 {
 	int rc = session_mount(fs, err);
 
-	if (rc < 0)
-		return rc;
-	if (fuse_set_signal_handlers(fs->session) < 0)
+	if (rc == 0 && fuse_set_signal_handlers(fs->session) < 0)
 		rc = ckpt_err_sys(err, -errno, "cannot serve '%s'", fs->options->mount_point);
 	if (rc == 0) {
 		rc = serve(fs, err);
 		fuse_remove_signal_handlers(fs->session);
 		drain(fs);
 	}
+	passthrough_detach();
 	fuse_session_unmount(fs->session);
 	if (rc == 0)
 		ckpt_log("unmounted '%s'", fs->options->mount_point);

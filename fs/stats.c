@@ -6,6 +6,8 @@
 #include "base/version.h"
 #include "fs.h"
 #include "inode.h"
+#include "passthrough.h"
+#include "verified.h"
 
 static uint64_t value(_Atomic uint64_t *counter)
 {
@@ -52,14 +54,15 @@ void stats_print(struct fs *fs, struct ckpt_buf *out)
 	ckpt_buf_printf(out, "ckptfs_info{version=\"%s\",store=\"%s\"} 1\n", CKPTFS_VERSION,
 			ckpt_store_id(fs->store));
 	head(out, "ckptfs_passthrough", "gauge", "Does the kernel read stored files by itself?");
-	ckpt_buf_printf(out, "ckptfs_passthrough{state=\"off\",reason=\"%s\"} 1\n",
-			fs->options->passthrough_off ? "passthrough=off"
-						     : "reads-are-verified-by-the-daemon");
+	ckpt_buf_printf(out, "ckptfs_passthrough{state=\"%s\",reason=\"%s\"} 1\n",
+			passthrough_active() ? "active" : "off", passthrough_reason());
 	print_reads(stats, out);
 	counter(out, "ckptfs_interrupted_requests_total", value(&stats->interrupted_requests),
 		"Requests given up because the caller was interrupted.");
 	counter(out, "ckptfs_entry_loads_total", value(&stats->entry_loads),
 		"Checkpoints whose entries were put into the index for this mount.");
+	head(out, "ckptfs_verified_shards", "gauge", "Shards that are known to be verified.");
+	ckpt_buf_printf(out, "ckptfs_verified_shards %zu\n", verified_count(fs->verified));
 	head(out, "ckptfs_plain_nodes", "gauge",
 	     "Files and folders outside committed checkpoints that the kernel holds.");
 	ckpt_buf_printf(out, "ckptfs_plain_nodes %zu\n", inode_table_count(fs->inodes));

@@ -80,6 +80,61 @@ setup() {
   umount_store "$mnt"
 }
 
+@test "who stands in a checkpoint that was replaced gets no byte of the other, and no damage is reported" {
+  mount_store "$store" "$mnt"
+  cp "$store/run1/step-1/big.bin" "$tmp/was"
+  cd "$mnt/run1/step-1"
+  cat sub/block.bin >/dev/null
+  rm -r "$store/run1/step-1"
+  committed run1/step-1 5
+  eventually 1 cmp "$mnt/run1/step-1/big.bin" "$store/run1/step-1/big.bin"
+  try cat big.bin
+  [ "$status" -ne 0 ] || same "$tmp/.stdout" "$tmp/was"
+  says_not 'Input/output error'
+  cd "$tmp"
+  grep -q '^ckptfs_corrupt_blocks_total 0$' "$mnt/.ckptfs/stats"
+  umount_store "$mnt"
+}
+
+@test "a checkpoint of another store, with the same sequence number, in the place of one that was read" {
+  local other=$tmp/other
+  mount_store "$store" "$mnt"
+  cp "$store/run1/step-1/big.bin" "$tmp/was"
+  cd "$mnt/run1/step-1"
+  same big.bin "$tmp/was"
+  ckptfs init "$other" >/dev/null
+  make_files "$other/run1/step-1" 5
+  ckptfs commit "$other/run1/step-1" >/dev/null
+  rm -r "$store/run1/step-1"
+  cp -r "$other/run1/step-1" "$store/run1/step-1"
+  try cat sub/block.bin
+  [ "$status" -ne 0 ] || fail "bytes of the other"
+  says_not 'Input/output error'
+  eventually 1 cmp "$mnt/run1/step-1/big.bin" "$other/run1/step-1/big.bin"
+  # Whoever stands in the old one gets its bytes or an error, never a mixture.
+  try cat big.bin
+  [ "$status" -ne 0 ] || same "$tmp/.stdout" "$tmp/was"
+  try ckpt-test compare sub/block.bin "$other/run1/step-1/sub/block.bin" 5
+  [ "$status" -ne 0 ] || fail "bytes of the other"
+  cd "$tmp"
+  same_tree "$mnt/run1/step-1" "$other/run1/step-1"
+  grep -q '^ckptfs_corrupt_blocks_total 0$' "$mnt/.ckptfs/stats"
+  umount_store "$mnt"
+}
+
+@test "a manifest under a temporary name commits nothing" {
+  committed run1/step-2 2
+  mount_store "$store" "$mnt"
+  assert_eq "$(readlink "$mnt/run1/.ckptfs/latest")" ../step-2
+  mv "$store/run1/step-2" "$store/run1/step-2.tmp"
+  eventually 1 test -e "$mnt/run1/step-2.tmp"
+  assert_eq "$(getfattr --only-values -n user.ckptfs.state "$mnt/run1/step-2.tmp")" open
+  eventually 2 bash -c "[ \"\$(readlink '$mnt/run1/.ckptfs/latest')\" = ../step-1 ]"
+  mv "$store/run1/step-2.tmp" "$store/run1/step-3"
+  eventually 1 bash -c "[ \"\$(getfattr --only-values -n user.ckptfs.state '$mnt/run1/step-3')\" = committed ]"
+  umount_store "$mnt"
+}
+
 @test "a damaged block is EIO and one log line that says where, what and what to do; the others are read" {
   local line
   ckpt-test flip "$store/run1/step-1/big.bin" 1500000 4

@@ -4,7 +4,7 @@
 load helpers/common
 
 setup_file() {
-  requires fuse
+  available fuse || return 0 # each test says so
   new_store
   committed run1/step-1 1
   committed run1/step-2 2
@@ -24,6 +24,7 @@ setup_file() {
 
 teardown_file() {
   local rc=0
+  available fuse || return 0
   umount_store "$tmp/mnt" || rc=1
   snapshot "$store" >"$tmp/after"
   same "$tmp/before" "$tmp/after" || rc=1
@@ -32,6 +33,7 @@ teardown_file() {
 }
 
 setup() {
+  requires fuse
   store=$BATS_FILE_TMPDIR/store
   mnt=$BATS_FILE_TMPDIR/mnt
   step=$mnt/run1/step-1
@@ -44,8 +46,11 @@ setup() {
 
 @test "modes, sizes, times, owners and links are as written" {
   local name
-  for name in big.bin empty sub/block.bin sub/deep/note.txt sub sub/deep link .; do
-    assert_eq "$(stat -c '%F %a %s %u %g %.9Y' "$step/$name")" "$(stat -c '%F %a %s %u %g %.9Y' "$plain/$name" | sed "s/ 4096 / $(stat -c %s "$step/$name") /")" "stat of $name"
+  for name in big.bin empty sub/block.bin sub/deep/note.txt link; do
+    assert_eq "$(stat -c '%F %a %s %u %g' "$step/$name")" "$(stat -c '%F %a %s %u %g' "$plain/$name")" "stat of $name"
+  done
+  for name in big.bin sub/block.bin . sub sub/deep; do
+    assert_eq "$(stat -c '%a %u %g %.9Y' "$step/$name")" "$(stat -c '%a %u %g %.9Y' "$plain/$name")" "stat of $name"
   done
   assert_eq "$(readlink "$step/link")" sub/deep/note.txt
   assert_eq "$(cat "$step/link")" 'step 1'
@@ -112,7 +117,7 @@ setup() {
   errno_is ENAMETOOLONG stat "$step/$(printf 'x%.0s' {1..300})"
   errno_is ENOTDIR stat "$step/big.bin/x"
   errno_is ENOTDIR opendir "$step/big.bin"
-  errno_is EINVAL getxattr "$step/none" user.x || errno_is ENOENT getxattr "$step/none" user.x
+  errno_is ENOENT getxattr "$step/none" user.x
 }
 
 @test "every change is refused with EROFS, in committed checkpoints and around them" {
@@ -167,7 +172,6 @@ setup() {
   local where
   for where in "$mnt" "$mnt/run1" "$step"; do
     [ -d "$where/.ckptfs" ] || fail "no .ckptfs in $where"
-    says_not .ckptfs
     ok ls -a "$where"
     says_not .ckptfs
     ok ls "$where/.ckptfs"

@@ -159,6 +159,13 @@ void ckpt_shard_reader_free(struct ckpt_shard_reader *reader)
 	free(reader);
 }
 
+int ckpt_shard_reader_fd(const struct ckpt_shard_reader *reader, uint64_t *out_base)
+{
+	if (out_base)
+		*out_base = reader->base_bytes;
+	return reader->fd;
+}
+
 /* --- reading ------------------------------------------------------------------------ */
 
 static uint64_t block_start(const struct ckpt_shard *shard, uint64_t block_idx)

@@ -66,6 +66,11 @@ struct ckpt_shard_reader; /* an open shard, read through its sums */
 int ckpt_shard_reader_open(int dirfd, const char *label, const struct ckpt_shard *shard,
 			   struct ckpt_shard_reader **out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_shard_reader_free(struct ckpt_shard_reader *reader);
+/**
+ * ckpt_shard_reader_fd - the open stored file, for what needs no sums (its stamps, handing it to the kernel)
+ * @out_base: NULL, or receives where the shard begins in it. Borrowed: closed by ckpt_shard_reader_free.
+ */
+int ckpt_shard_reader_fd(const struct ckpt_shard_reader *reader, uint64_t *out_base);
 
 /**
  * ckpt_shard_reader_block - read one whole block and check it

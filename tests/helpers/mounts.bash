@@ -53,7 +53,7 @@ drop_mounts() {
   [ -e "$tmp/.mounts" ] || return 0
   while read -r pid mnt; do
     sed 's/^/log: /' "$mnt.log"
-    ! is_mounted "$mnt" || umount "$mnt" 2>/dev/null || umount -l "$mnt" || rc=1
+    ! is_mounted "$mnt" || unmount "$mnt" || rc=1
     if ! gone_within 10 "$pid"; then
       echo "FAILED: the daemon $pid of '$mnt' did not end"
       kill -KILL "$pid"
@@ -66,6 +66,15 @@ drop_mounts() {
   done <"$tmp/.mounts"
   rm -f "$tmp/.mounts"
   return $rc
+}
+
+# Not through ckptfs, which is what is tested. An ordinary user has fusermount3.
+unmount() {
+  if [ "$(id -u)" -eq 0 ]; then
+    umount "$1" 2>/dev/null || umount -l "$1"
+  else
+    fusermount3 -u "$1" 2>/dev/null || fusermount3 -uz "$1"
+  fi
 }
 
 # gone_within SECONDS PID: it has ended (a zombie has) before so many seconds have passed.
@@ -82,7 +91,7 @@ no_leaks() {
   local rc=0 pid mnt
   while read -r mnt; do
     echo "FAILED: still mounted: $mnt"
-    umount -l "$mnt"
+    unmount "$mnt" || true
     rc=1
   done < <(awk -v tmp="$tmp/" 'index($2, tmp) == 1 { print $2 }' /proc/self/mounts | tac)
   for pid in $(pgrep -f "(ckptfs|ckpt-test).*$tmp/"); do
