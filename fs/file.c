@@ -106,9 +106,13 @@ static void agree(struct request *rq, const struct open_file *file, const struct
 		rq->fi.direct_io = want->direct;
 		return;
 	}
-	rq->fi.direct_io = file->is_live || want->direct;
-	if (file->content == CONTENT_SHARD && passthrough_direct_mmap())
-		rq->fi.direct_io |= fs->options->verify == VERIFY_READ;
+	/*
+	 * Else its pages are kept for as long as the stored file does not change: replies past the page cache are
+	 * faster the first time only, and each mapping of the file would fill it anew (measured).
+	 */
+	rq->fi.direct_io = file->is_live;
+	if (file->content == CONTENT_SHARD && fs->options->verify == VERIFY_READ)
+		rq->fi.direct_io = passthrough_direct_mmap();
 	if (!file->is_live && node_class(rq->ino) != NODE_PLAIN)
 		rq->fi.keep_cache = verified_keeps_pages(fs->verified, &key, &file->stamps) &&
 				    fs->options->verify != VERIFY_READ;

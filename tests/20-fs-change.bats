@@ -135,10 +135,10 @@ setup() {
   umount_store "$mnt"
 }
 
-@test "a damaged block is EIO and one log line that says where, what and what to do; the others are read" {
+@test "with verify=read a damaged block is EIO and one log line that says where, what and what to do; the others are read" {
   local line
   ckpt-test flip "$store/run1/step-1/big.bin" 1500000 4
-  mount_store "$store" "$mnt"
+  mount_store "$store" "$mnt" verify=read
   fails 1 cat "$mnt/run1/step-1/big.bin"
   fails 1 cat "$mnt/run1/step-1/big.bin"
   fails 1 ckpt-test pread "$mnt/run1/step-1/big.bin" 1500000 10

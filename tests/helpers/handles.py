@@ -6,6 +6,7 @@
     handles.py unaligned FILE PLAIN    reads through O_DIRECT that no disk would take
     handles.py blocks FILE PLAIN [FLIP]  read block by block through one handle; FLIP is a block whose stored byte is
                                        changed once the first block has been read. Prints a line for each block.
+    handles.py touch FILE OFFSET       maps the file and reads one byte of the mapping: SIGBUS where there is none
     handles.py each FOLDER             open, read and close every file below
     handles.py together COUNT FILE...  COUNT threads open each FILE at the same time; prints how they fared
 """
@@ -101,6 +102,12 @@ def blocks(path, plain, flip=None):
         print(idx, said, flush=True)
 
 
+def touch(path, offset):
+    fd = os.open(path, os.O_RDONLY)
+    with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as view:
+        print(view[int(offset)])
+
+
 def each(folder):
     count = 0
     for parent, _, names in os.walk(folder):
@@ -132,8 +139,8 @@ def together(count, *paths):
     print(" ".join(f"{result} {number}" for result, number in sorted(said.items())))
 
 
-COMMANDS = {"mixed": mixed, "outlive": outlive, "unaligned": unaligned, "blocks": blocks, "each": each,
-            "together": together}
+COMMANDS = {"mixed": mixed, "outlive": outlive, "unaligned": unaligned, "blocks": blocks, "touch": touch,
+            "each": each, "together": together}
 
 if __name__ == "__main__":
     if len(sys.argv) < 3 or sys.argv[1] not in COMMANDS:
