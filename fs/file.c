@@ -71,6 +71,9 @@ static int verify_shard(struct request *rq, struct open_want *want)
 	want->trusted = trust == TRUST_GOOD;
 	if (trust != TRUST_NONE)
 		return trust == TRUST_BAD ? -EIO : 0;
+	/* A thread of libfuse must not read shards. */
+	if (!rq->queued)
+		return RC_WORKER;
 	if (is_verified_whole(fs, shard->size_bytes))
 		return verify_whole(rq, &order, want);
 	/* A large one: what is read is verified by the block, and meanwhile all of it behind that. */
@@ -114,8 +117,10 @@ static void agree(struct request *rq, const struct open_file *file, const struct
 	if (file->content == CONTENT_SHARD && fs->options->verify == VERIFY_READ)
 		rq->fi.direct_io = passthrough_direct_mmap();
 	if (!file->is_live && node_class(rq->ino) != NODE_PLAIN)
-		rq->fi.keep_cache = verified_keeps_pages(fs->verified, &key, &file->stamps) &&
-				    fs->options->verify != VERIFY_READ;
+		rq->fi.keep_cache =
+			verified_keeps_pages(fs->verified, &key,
+					     want->shard ? &want->stamps : &file->stamps) &&
+			fs->options->verify != VERIFY_READ;
 }
 
 static void reply_open(struct request *rq, struct open_file *file, const struct open_want *want)
@@ -158,7 +163,11 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	request_init(&rq, req, ino, run_open);
 	rq.fi = *fi;
-	request_submit(&rq, LANE_READS);
+	/* A text may take long to make. What is verified is opened here: as quick as a look-up. */
+	if (node_class(ino) == NODE_VIRTUAL)
+		request_submit(&rq, LANE_READS);
+	else
+		request_run(&rq);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -54,6 +54,8 @@ struct fs {
 
 /* A request needs the entries of a checkpoint that are not in the index yet: see request.h. */
 #define RC_LOAD_FIRST (-EINPROGRESS)
+/* A request cannot go on in a thread of libfuse. */
+#define RC_WORKER (-ENOTBLK)
 /* A request waits for something without a thread: see request.h. */
 #define RC_PARKED (-EALREADY)
 

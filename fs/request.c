@@ -366,6 +366,10 @@ void request_run(struct request *rq)
 
 	assert(!rq->queued);
 	rc = rq->run(rq);
+	if (rc == RC_WORKER) {
+		request_submit(rq, LANE_READS);
+		return;
+	}
 	if (wants_load(rc)) {
 		rq->loads = 1;
 		request_submit(rq, LANE_TASKS);

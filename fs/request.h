@@ -30,7 +30,7 @@ struct request {
 	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
 	struct fs *fs;
 	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
-	 * RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index,
+	 * RC_WORKER: run again in a worker; RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index,
 	 * or RC_PARKED: it was left to somebody who will resume it, and must not be touched any more. */
 	int (*run)(struct request *rq);
 	fuse_ino_t ino;
@@ -51,7 +51,7 @@ struct request {
 	struct stamps checked_stamps; /* the state of the file that was looked at */
 	struct request *next_waiting; /* belongs to the check it waits for */
 	/* What follows belongs to request.c. */
-	bool queued;
+	bool queued; /* runs in a worker; may be read */
 	uint32_t loads; /* put the checkpoint's entries into the index before it runs; how often so far */
 	pid_t pid;
 	atomic_bool claimed;
