@@ -11,8 +11,8 @@ setup() {
   flips_store
 }
 
-@test "40 flipped bits of shards, last blocks, packs and manifests: EIO, the block named, the rest well" {
-  flips 40
+@test "200 flipped bits of shards, last blocks, packs and manifests: EIO, the block named, the rest well" {
+  flips 200
 }
 
 @test "10 flipped bits with verify=read: EIO, the block named, the rest well" {
