@@ -111,10 +111,7 @@ static int lay_out(void *ctx, struct ckpt_err *err)
 	return rc;
 }
 
-/*
- * --- the file
- * ------------------------------------------------------------------------------------
- */
+/* --- the file ----------------------------------------------------------------------------- */
 
 static int fail(const struct mpi_out *out, int code, struct ckpt_err *err)
 {

@@ -98,10 +98,7 @@ static int all_reduce(struct ckpt_mpi *job, MPI_Comm comm, MPI_Op op, uint64_t v
 	if (!numbers)
 		return -ENOMEM;
 	rc = MPI_Iallreduce(&numbers[0], &numbers[1], 1, MPI_UINT64_T, op, comm, &request);
-	/*
-	 * NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker): finish() tests it until it is
-	 * done.
-	 */
+	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
 	return numbers_end(finish(job, rc, &request, "MPI_Iallreduce"), numbers, out);
 }
 
@@ -156,10 +153,7 @@ int ckpt_coll_all(struct ckpt_mpi *job, const void *mine, size_t bytes, void *ou
 	memcpy(room, mine, bytes);
 	rc = MPI_Iallgather(room, (int)bytes, MPI_BYTE, room + bytes, (int)bytes, MPI_BYTE,
 			    job->comm, &request);
-	/*
-	 * NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker): finish() tests it until it is
-	 * done.
-	 */
+	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
 	rc = finish(job, rc, &request, "MPI_Iallgather");
 	if (rc < 0)
 		return rc;
@@ -186,10 +180,7 @@ static int bcast_round(struct ckpt_mpi *job, void *room, uint64_t bytes)
 	int rc = MPI_Ibcast(room, (int)bytes, MPI_BYTE, job->config.coordinator, job->comm,
 			    &request);
 
-	/*
-	 * NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker): finish() tests it until it is
-	 * done.
-	 */
+	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
 	return finish(job, rc, &request, "MPI_Ibcast");
 }
 

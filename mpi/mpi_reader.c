@@ -240,9 +240,7 @@ void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
 	};
 }
 
-/*
- * --- reading boxes -----------------------------------------------------------------------------
- */
+/* --- reading boxes ------------------------------------------------------------------------ */
 
 struct reading {
 	struct ckpt_mpi_reader *reader;

@@ -157,9 +157,7 @@ static int write_posix(void *ctx, struct ckpt_err *err)
 	return rc < 0 ? failed(pack, rc, "sync", err) : 0;
 }
 
-/*
- * --- MPI-IO ------------------------------------------------------------------------------------
- */
+/* --- MPI-IO ------------------------------------------------------------------------------- */
 
 /* MPI's word for what went wrong, as an errno. */
 static int mpi_code(int mpi_rc)
@@ -287,10 +285,7 @@ static int write_mpiio(struct pack *pack, uint64_t rounds)
 	return rc;
 }
 
-/*
- * --- both
- * ----------------------------------------------------------------------------------------
- */
+/* --- both --------------------------------------------------------------------------------- */
 
 static int check_size(void *ctx, struct ckpt_err *err)
 {

@@ -299,10 +299,7 @@ static int check_cover(const struct decl *decl, struct offer *const *boxes, size
 		(unsigned long long)have, (unsigned long long)want, decl->fqn);
 }
 
-/*
- * --- choosing
- * ------------------------------------------------------------------------------------
- */
+/* --- choosing ----------------------------------------------------------------------------- */
 
 static void take_offer(struct ckpt_global_plan *plan, struct offer *offer)
 {
@@ -458,10 +455,7 @@ int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
 	return 0;
 }
 
-/*
- * --- the manifest's lines
- * ------------------------------------------------------------------------
- */
+/* --- the manifest's lines ----------------------------------------------------------------- */
 
 static uint64_t *copy_u64s(const uint64_t *values, uint32_t count)
 {

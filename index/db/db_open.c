@@ -303,9 +303,7 @@ int ckpt_db_alive(const struct ckpt_db *db)
 	return !db->path || db_file_is_ours(db) ? 0 : -ESTALE;
 }
 
-/*
- * --- closing ------------------------------------------------------------------------------------
- */
+/* --- closing ------------------------------------------------------------------------------ */
 
 /*
  * A long log is copied and cut, so that the next opening need not read it; if that fails, it reads

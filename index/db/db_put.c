@@ -254,9 +254,7 @@ int ckpt_db_put_chunk(struct ckpt_db *db, uint64_t slot, uint32_t tensor_line, u
 	return db_query_run(&query, err);
 }
 
-/*
- * --- a digest learned later --------------------------------------------------------------------
- */
+/* --- a digest learned later --------------------------------------------------------------- */
 
 static int update_xxh128(struct ckpt_db *db, uint64_t key, struct ckpt_digest xxh128,
 			 struct ckpt_err *err)

@@ -155,9 +155,7 @@ static int scan_again(struct ckpt_commit *commit, struct ckpt_err *err)
 	return ckpt_tree_scan(commit->dirfd, commit->name, &commit->tree, err);
 }
 
-/*
- * --- publishing --------------------------------------------------------------------------------
- */
+/* --- publishing --------------------------------------------------------------------------- */
 
 static int cannot_write(const struct ckpt_commit *commit, int rc, struct ckpt_err *err)
 {
@@ -268,10 +266,7 @@ static int publish_name(const struct ckpt_commit *commit, struct ckpt_err *err)
 	return 0;
 }
 
-/*
- * --- what a crash left behind
- * ---------------------------------------------------------------------
- */
+/* --- what a crash left behind ------------------------------------------------------------- */
 
 struct leftover {
 	int dirfd;
@@ -349,10 +344,7 @@ static int finish_leftover(struct ckpt_commit *commit, struct ckpt_commit_result
 	return publish_name(commit, err);
 }
 
-/*
- * --- the order
- * --------------------------------------------------------------------------------------
- */
+/* --- the order ---------------------------------------------------------------------------- */
 
 /* Steps 2 to 6 of a folder that is scanned. */
 static int commit_scanned(struct ckpt_commit *commit, struct ckpt_commit_result *out,

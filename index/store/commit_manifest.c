@@ -309,9 +309,7 @@ static int add_entries(struct ckpt_commit *commit, struct ckpt_err *err)
 	return rc < 0 ? no_memory(commit, err) : 0;
 }
 
-/*
- * --- all of it ---------------------------------------------------------------------------------
- */
+/* --- all of it ---------------------------------------------------------------------------- */
 
 /* The tensors that the caller gave: borrowed with all they hold, only the array is ours. */
 static int borrow_tensors(struct ckpt_commit *commit, struct ckpt_err *err)

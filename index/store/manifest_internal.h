@@ -93,10 +93,7 @@ int ckpt_manifest_rules_finish(struct ckpt_manifest_rules *rules,
 			       const struct ckpt_manifest_end *end, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/*
- * --- manifest_read.c, manifest_write.c
- * -----------------------------------------------------------
- */
+/* --- manifest_read.c, manifest_write.c ---------------------------------------------------- */
 
 /* Where the bytes of a manifest come from: @text if it is not NULL, else @fd. */
 struct ckpt_manifest_source {

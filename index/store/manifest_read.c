@@ -463,9 +463,7 @@ int ckpt_manifest_scan(const struct ckpt_manifest_source *source,
 	return rc;
 }
 
-/*
- * --- visiting ----------------------------------------------------------------------------------
- */
+/* --- visiting ----------------------------------------------------------------------------- */
 
 static int visit_head(void *ctx, struct ckpt_manifest_head *head, struct ckpt_err *err)
 {
@@ -510,9 +508,7 @@ int ckpt_manifest_visit(int dirfd, const char *label, const struct ckpt_manifest
 	return ckpt_manifest_scan(&source, visit_head, visit_line, &copy, err);
 }
 
-/*
- * --- peeking ------------------------------------------------------------------------------------
- */
+/* --- peeking ------------------------------------------------------------------------------ */
 
 static int peek_head(const struct ckpt_manifest_source *source, uint64_t body_bytes,
 		     struct ckpt_manifest_head *out, struct ckpt_err *err)

@@ -419,9 +419,7 @@ static int place_in_site(struct site *site, struct ckpt_place *out, struct ckpt_
 	return rc;
 }
 
-/*
- * --- all together ------------------------------------------------------------------------------
- */
+/* --- all together ------------------------------------------------------------------------- */
 
 /*
  * Does @path name something from where we stand? A dead mount does: that it is dead is to be told.

@@ -309,9 +309,7 @@ int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, st
 	CKPT_MUST_CHECK;
 void ckpt_scan_list_release(struct ckpt_scan_list *list);
 
-/*
- * --- verify ------------------------------------------------------------------------------------
- */
+/* --- verify ------------------------------------------------------------------------------- */
 
 struct ckpt_verify_options {
 	size_t thread_count; /* 0: one a processor */

@@ -250,9 +250,7 @@ static int check_unit(struct verify *v, const struct unit *unit, struct room *ro
 	return rc;
 }
 
-/*
- * --- sharing the work --------------------------------------------------------------------------
- */
+/* --- sharing the work --------------------------------------------------------------------- */
 
 /* The next unit of the shard at hand, moving on to the next one behind its end. */
 static void take_unit_locked(struct verify *v, struct unit *out)
@@ -340,10 +338,7 @@ static int check_shards(struct verify *v, struct ckpt_err *err)
 	return v->rc;
 }
 
-/*
- * --- packs and links
- * -----------------------------------------------------------------------------
- */
+/* --- packs and links ---------------------------------------------------------------------- */
 
 struct pack {
 	struct verify *v;
@@ -434,10 +429,7 @@ static void check_symlink(struct verify *v, const struct ckpt_symlink *link)
 	ckpt_buf_release(&line);
 }
 
-/*
- * --- all of it
- * --------------------------------------------------------------------------------------
- */
+/* --- all of it ---------------------------------------------------------------------------- */
 
 /* The manifest itself is the finding: "LABEL/.ckptfs/manifest.jsonl: REASON". */
 static void report_manifest(struct verify *v, const struct ckpt_err *err)
