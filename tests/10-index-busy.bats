@@ -33,6 +33,20 @@ setup() {
   ok ckptfs verify "$store/step-1"
 }
 
+@test "a checkpoint whose save is given up while its commit waits is not committed" {
+  local pid rc=0
+  hold write "$store/step-1/big.bin"
+  ckptfs commit "$store/step-1" >"$tmp/out" 2>&1 3>&- &
+  pid=$!
+  eventually 5 test -e "$store/step-1/.ckptfs/commit.lock"
+  echo '{"why":"the ranks gave up"}' >"$store/step-1/.ckptfs/aborted.json"
+  let_go
+  wait "$pid" || rc=$?
+  assert_eq "$rc" 1 "exit status"
+  grep -q 'aborted.json' "$tmp/out"
+  [ ! -e "$store/step-1/.ckptfs/manifest.jsonl" ]
+}
+
 @test "a commit that is interrupted dies of the signal and leaves the checkpoint open" {
   local pid rc=0
   # It waits up to 5 s for the writer: long enough to be interrupted.
