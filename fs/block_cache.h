@@ -13,7 +13,10 @@
 #include "base/err.h"
 #include "committed.h"
 
-/* What it keeps beside the blocks that are being read or sent: enough for some streams side by side. */
+/*
+ * What it keeps beside the blocks that are being read or sent: enough for some streams side by
+ * side.
+ */
 #define BLOCK_CACHE_BYTES ((size_t)16 * 1024 * 1024)
 
 /* A pinned block: its bytes stay until block_unpin(). */

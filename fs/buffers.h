@@ -8,7 +8,10 @@
 
 #include <stddef.h>
 
-/** buffer_get - at least @len_bytes, page aligned; buffer_put() it with the same length. NULL: no memory. Thread-safe. */
+/**
+ * buffer_get - at least @len_bytes, page aligned; buffer_put() it with the same length. NULL: no
+ * memory. Thread-safe.
+ */
 char *buffer_get(size_t len_bytes);
 void buffer_put(char *data, size_t len_bytes);
 /** buffers_release - give back what is kept. */

@@ -22,7 +22,10 @@
 void committed_show_top(const struct checkpoint *cp, struct stat *st)
 {
 	st->st_ino = node_committed(cp->row.slot, NODE_TOP_LINE);
-	/* 1 is what file systems say that do not count: nobody may take it that there are no folders. */
+	/*
+	 * 1 is what file systems say that do not count: nobody may take it that there are no
+	 * folders.
+	 */
 	st->st_nlink = cp->row.entries_indexed ? 2 + cp->top_dirs : 1;
 }
 
@@ -96,7 +99,7 @@ int committed_check_name(const struct checkpoint *cp, const struct ckpt_db_entry
 	return -EIO;
 }
 
-/* --- entries ----------------------------------------------------------------------------------- */
+/* --- entries ------------------------------------------------------------------------------ */
 
 /* One row by line, or by name in a folder when @name is given. -ENOENT. */
 static int read_entry(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_db_entry *out)
@@ -215,7 +218,7 @@ int committed_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
 	return rc;
 }
 
-/* --- stored files -------------------------------------------------------------------------------- */
+/* --- stored files ------------------------------------------------------------------------- */
 
 /* Is the manifest in the folder the one the row was made from? */
 static int check_manifest(int fd, const struct ckpt_db_checkpoint *row)
@@ -307,7 +310,7 @@ out:
 	return rc;
 }
 
-/* --- shards --------------------------------------------------------------------------------------- */
+/* --- shards ------------------------------------------------------------------------------- */
 
 /* Take from the row what the reader needs. */
 static void shard_from_entry(struct ckpt_db_entry *entry, struct ckpt_shard *out)
@@ -339,7 +342,10 @@ static int open_reader(struct fs *fs, struct committed_shard *shard)
 	if (rc == 0)
 		return 0;
 	fs_log_once("%s", err.msg);
-	/* Missing, short or replaced while its checkpoint is there: damage, and not the caller's mistake. */
+	/*
+	 * Missing, short or replaced while its checkpoint is there: damage, and not the caller's
+	 * mistake.
+	 */
 	return rc == -ENOENT || rc == -ESTALE || rc == -ELOOP ? -EIO : rc;
 }
 

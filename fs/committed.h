@@ -15,29 +15,46 @@
 #include "fs.h"
 #include "slots.h"
 
-/** committed_show_top - what the mount says of a checkpoint's own folder; @st: the stored folder's. */
+/**
+ * committed_show_top - what the mount says of a checkpoint's own folder; @st: the stored folder's.
+ */
 void committed_show_top(const struct checkpoint *cp, struct stat *st);
 /** committed_show - what the mount says of an entry. */
 void committed_show(uint64_t slot, const struct ckpt_db_entry *entry, struct stat *out);
-/** committed_check_name - may the kernel be told this name? -EIO (logged) for what no manifest can hold. */
+/**
+ * committed_check_name - may the kernel be told this name? -EIO (logged) for what no manifest can
+ * hold.
+ */
 int committed_check_name(const struct checkpoint *cp, const struct ckpt_db_entry *entry)
 	CKPT_MUST_CHECK;
 
-/** committed_entry - the entry of a node that is not the top; ckpt_db_entry_release() it. RC_LOAD_FIRST; -ESTALE. */
+/**
+ * committed_entry - the entry of a node that is not the top; ckpt_db_entry_release() it.
+ * RC_LOAD_FIRST; -ESTALE.
+ */
 int committed_entry(struct fs *fs, fuse_ino_t ino, struct ckpt_db_entry *out) CKPT_MUST_CHECK;
-/** committed_open_folder - the checkpoint's stored folder; -ESTALE when it is gone or holds another manifest now. Caller closes. */
+/**
+ * committed_open_folder - the checkpoint's stored folder; -ESTALE when it is gone or holds another
+ * manifest now. Caller closes.
+ */
 int committed_open_folder(struct fs *fs, const struct checkpoint *cp, int *out_fd) CKPT_MUST_CHECK;
 /** committed_fill - the answer to a look-up of @entry. */
 void committed_fill(const struct checkpoint *cp, const struct ckpt_db_entry *entry,
 		    struct fuse_entry_param *out);
 
-/** committed_child - @out->ino stays 0 where there is no such name, which the kernel may keep. RC_LOAD_FIRST. */
+/**
+ * committed_child - @out->ino stays 0 where there is no such name, which the kernel may keep.
+ * RC_LOAD_FIRST.
+ */
 int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 		    struct fuse_entry_param *out) CKPT_MUST_CHECK;
 int committed_attr(struct fs *fs, fuse_ino_t ino, struct stat *out) CKPT_MUST_CHECK;
 int committed_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target) CKPT_MUST_CHECK;
 
-/** committed_stored_open - the stored file or folder behind a node, opened with @flags; -ENOTSUP: it lies in a pack. Caller closes. */
+/**
+ * committed_stored_open - the stored file or folder behind a node, opened with @flags; -ENOTSUP:
+ * it lies in a pack. Caller closes.
+ */
 int committed_stored_open(struct fs *fs, fuse_ino_t ino, int flags, int *out_fd) CKPT_MUST_CHECK;
 
 /* A shard that is open, read through its sums. Immutable once made; shared by reference counts. */
@@ -48,12 +65,18 @@ struct committed_shard {
 	struct ckpt_shard_reader *reader;
 };
 
-/** committed_shard_open - open a shard; what is wrong with its stored file is -EIO, and logged. committed_shard_unref() it. RC_LOAD_FIRST; -ESTALE; -EISDIR; -ELOOP a symlink. */
+/**
+ * committed_shard_open - open a shard; what is wrong with its stored file is -EIO, and logged.
+ * committed_shard_unref() it. RC_LOAD_FIRST; -ESTALE; -EISDIR; -ELOOP a symlink.
+ */
 int committed_shard_open(struct fs *fs, fuse_ino_t ino, struct committed_shard **out)
 	CKPT_MUST_CHECK;
 struct committed_shard *committed_shard_ref(struct committed_shard *shard);
 void committed_shard_unref(struct committed_shard *shard);
-/** committed_log_damage - one line a block: which shard, which bytes, both sums, and the command to run. */
+/**
+ * committed_log_damage - one line a block: which shard, which bytes, both sums, and the command to
+ * run.
+ */
 void committed_log_damage(struct fs *fs, const struct committed_shard *shard,
 			  const struct ckpt_damage *damage);
 

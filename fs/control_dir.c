@@ -97,7 +97,7 @@ bool control_is_live(fuse_ino_t ino)
 	return node_kind(ino) == VIRTUAL_STATS || node_kind(ino) == VIRTUAL_STATUS;
 }
 
-/* --- texts ---------------------------------------------------------------------------------------- */
+/* --- texts -------------------------------------------------------------------------------- */
 
 static int sums_text(struct fs *fs, uint64_t slot, struct ckpt_buf *out)
 {
@@ -169,7 +169,7 @@ int control_open_stored(struct fs *fs, fuse_ino_t ino, int *out_fd)
 	return 0;
 }
 
-/* --- attributes ----------------------------------------------------------------------------------- */
+/* --- attributes --------------------------------------------------------------------------- */
 
 static void base_attr(const struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
@@ -314,7 +314,7 @@ int control_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 	return -ESTALE;
 }
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names -------------------------------------------------------------------------------- */
 
 int control_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
 {
@@ -337,7 +337,10 @@ int control_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
 static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *out)
 {
 	*out = (struct fuse_entry_param){ .ino = ino };
-	/* What belongs to a checkpoint is as immutable as it; its folder's own name is looked up again anyway. */
+	/*
+	 * What belongs to a checkpoint is as immutable as it; its folder's own name is looked up
+	 * again anyway.
+	 */
 	if (node_kind(ino) == VIRTUAL_SUMS || node_kind(ino) == VIRTUAL_MANIFEST) {
 		struct checkpoint *cp = NULL;
 		int rc = slots_get(fs, node_ref(ino), &cp);

@@ -15,7 +15,10 @@
 #include "fs.h"
 #include "node.h"
 
-/* Answers to look-ups of `.ckptfs` in a plain folder, in a checkpoint's top, and of `latest` in a group. */
+/*
+ * Answers to look-ups of `.ckptfs` in a plain folder, in a checkpoint's top, and of `latest` in a
+ * group.
+ */
 int control_dir_of_group(struct fs *fs, fuse_ino_t group, struct fuse_entry_param *out)
 	CKPT_MUST_CHECK;
 int control_dir_of_checkpoint(struct fs *fs, uint64_t slot, struct fuse_entry_param *out)
@@ -38,7 +41,10 @@ const char *control_list(fuse_ino_t dir, size_t idx);
 
 /** control_is_stored - a stored file shown as it is; else its text is made. */
 bool control_is_stored(fuse_ino_t ino);
-/** control_is_live - its text changes from open to open, so each open makes its own and nothing of it is cached. */
+/**
+ * control_is_live - its text changes from open to open, so each open makes its own and nothing of
+ * it is cached.
+ */
 bool control_is_live(fuse_ino_t ino);
 /** control_open_stored - descriptor of the stored file. -ESTALE. */
 int control_open_stored(struct fs *fs, fuse_ino_t ino, int *out_fd) CKPT_MUST_CHECK;

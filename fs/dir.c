@@ -4,7 +4,8 @@
  * Where a listing goes on (the cookie of an entry) is:
  *   committed  the entry's line in the manifest: nothing is kept for an open folder
  *   control    the entry's position
- *   plain      what the stored folder itself says (d_off), so a plain folder that is open is a stream of it
+ *   plain      what the stored folder itself says (d_off), so a plain folder that is open is a
+ *   stream of it
  */
 #include <assert.h>
 #include <dirent.h>
@@ -28,15 +29,21 @@
 #include "plain.h"
 #include "request.h"
 
-/* Committed: "." is followed by the entry with this cookie, ".."; its own is 1, the header's line, behind which entries begin. */
+/*
+ * Committed: "." is followed by the entry with this cookie, ".."; its own is 1, the header's line,
+ * behind which entries begin.
+ */
 #define COOKIE_DOT (INT64_C(1) << 62)
 #define COOKIE_DOTDOT ((int64_t)NODE_TOP_LINE)
-/* Plain, with -o ro: `latest` comes first, under a position that no file system gives (ext4 ends at INT64_MAX). */
+/*
+ * Plain, with -o ro: `latest` comes first, under a position that no file system gives (ext4 ends
+ * at INT64_MAX).
+ */
 #define COOKIE_LATEST (INT64_MAX - 1)
 /* Bytes of names read from the stored folder at a time. */
 #define STREAM_BYTES 32768U
 
-/* --- a reply that fills up ------------------------------------------------------------------------ */
+/* --- a reply that fills up ---------------------------------------------------------------- */
 
 struct listing {
 	struct request *rq;
@@ -112,7 +119,7 @@ static void add_dots(struct listing *list, const char *name, ino_t ino, int64_t 
 		add(list, name, &entry, cookie);
 }
 
-/* --- committed -------------------------------------------------------------------------------------- */
+/* --- committed ---------------------------------------------------------------------------- */
 
 struct committed_listing {
 	struct listing *list;
@@ -181,7 +188,7 @@ static int list_committed(struct listing *list)
 	return rc;
 }
 
-/* --- control folders ----------------------------------------------------------------------------------- */
+/* --- control folders ---------------------------------------------------------------------- */
 
 static int list_control(struct listing *list)
 {
@@ -208,7 +215,7 @@ static int list_control(struct listing *list)
 	return 0;
 }
 
-/* --- plain folders -------------------------------------------------------------------------------------- */
+/* --- plain folders ------------------------------------------------------------------------ */
 
 /* An open plain folder. */
 struct dir_stream {
@@ -305,7 +312,10 @@ static bool look_up(struct listing *list, const struct plain_dir *dir, const str
 			*out = found;
 		else if (rc == 0)
 			node_forget(fs, found.ino, 1);
-		/* What cannot be looked up is listed all the same: the application's own look-up gets the error. */
+		/*
+		 * What cannot be looked up is listed all the same: the application's own look-up
+		 * gets the error.
+		 */
 		return rc != -ENOENT;
 	}
 	return entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN
@@ -406,7 +416,7 @@ void dir_stream_put(struct dir_stream *stream)
 	free(stream);
 }
 
-/* --- the operations ---------------------------------------------------------------------------------- */
+/* --- the operations ----------------------------------------------------------------------- */
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {

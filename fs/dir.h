@@ -1,4 +1,7 @@
-/* dir.h - an open plain folder: a stream of names that outlives its release while a worker reads it. */
+/*
+ * dir.h - an open plain folder: a stream of names that outlives its release while a worker reads
+ * it.
+ */
 #ifndef CKPT_FS_DIR_H
 #define CKPT_FS_DIR_H
 

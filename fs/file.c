@@ -22,7 +22,10 @@
 #include "shard_check.h"
 #include "verified.h"
 
-/* Blocks that one read can touch: the kernel asks for 1 MiB at most, a block has at least that. Twice, to be safe. */
+/*
+ * Blocks that one read can touch: the kernel asks for 1 MiB at most, a block has at least that.
+ * Twice, to be safe.
+ */
 #define READ_BLOCKS_MAX 4U
 
 static struct open_file *file_of(const struct fuse_file_info *fi)
@@ -31,7 +34,7 @@ static struct open_file *file_of(const struct fuse_file_info *fi)
 	return (struct open_file *)(uintptr_t)fi->fh;
 }
 
-/* --- open -------------------------------------------------------------------------------------------- */
+/* --- open --------------------------------------------------------------------------------- */
 
 /* Has every block to be right before the first byte of it is read? */
 static bool is_verified_whole(const struct fs *fs, uint64_t size_bytes)
@@ -76,7 +79,9 @@ static int verify_shard(struct request *rq, struct open_want *want)
 		return RC_WORKER;
 	if (is_verified_whole(fs, shard->size_bytes))
 		return verify_whole(rq, &order, want);
-	/* A large one: what is read is verified by the block, and meanwhile all of it behind that. */
+	/*
+	 * A large one: what is read is verified by the block, and meanwhile all of it behind that.
+	 */
 	want->direct = true;
 	shard_check_behind(fs, &order);
 	return 0;
@@ -89,7 +94,7 @@ static int open_shard(struct request *rq, struct open_want *want)
 
 	if (rc == 0)
 		rc = ckpt_io_fstat(ckpt_shard_reader_fd(want->shard->reader, NULL), &st);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	want->stamps = stamps_of(&st);
 	return verify_shard(rq, want);
@@ -110,7 +115,8 @@ static void agree(struct request *rq, const struct open_file *file, const struct
 		return;
 	}
 	/*
-	 * Else its pages are kept for as long as the stored file does not change: replies past the page cache are
+	 * Else its pages are kept for as long as the stored file does not change: replies past the
+	 * page cache are
 	 * faster the first time only, and each mapping of the file would fill it anew (measured).
 	 */
 	rq->fi.direct_io = file->is_live;
@@ -177,7 +183,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	ckpt_ignore(fuse_reply_err(req, 0));
 }
 
-/* --- read -------------------------------------------------------------------------------------------- */
+/* --- read --------------------------------------------------------------------------------- */
 
 static void count_read(struct request *rq, size_t len_bytes)
 {
@@ -224,7 +230,10 @@ static int read_stored(struct request *rq)
 	return read_bytes(rq, rq->file->fd, rq->offset, rq->size_bytes, false);
 }
 
-/* Verified before it was opened. A stored file that is shorter now is damage: the log names it at the next open. */
+/*
+ * Verified before it was opened. A stored file that is shorter now is damage: the log names it at
+ * the next open.
+ */
 static int read_trusted(struct request *rq)
 {
 	const struct committed_shard *shard = rq->file->shard;

@@ -64,10 +64,16 @@ static inline struct fs *fs_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-/** fs_errno - the positive errno that an application sees for our code: damage and what cannot be understood are EIO. */
+/**
+ * fs_errno - the positive errno that an application sees for our code: damage and what cannot be
+ * understood are EIO.
+ */
 int fs_errno(int rc);
 
-/** fs_log_once - log a message, unless it was logged lately: one line for each damaged block, not one for each try. */
+/**
+ * fs_log_once - log a message, unless it was logged lately: one line for each damaged block, not
+ * one for each try.
+ */
 void fs_log_once(const char *fmt, ...) CKPT_PRINTF(1, 2);
 
 #endif

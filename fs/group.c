@@ -64,7 +64,10 @@ static struct group *place_of(struct groups *groups, const char *path)
 	return &groups->kept[ckpt_hash64(path, strlen(path)) % GROUPS_KEPT];
 }
 
-/* What is remembered and fresh: true; *@out is a copy of the name, NULL where nothing is committed. */
+/*
+ * What is remembered and fresh: true; *@out is a copy of the name, NULL where nothing is
+ * committed.
+ */
 static bool recall(struct groups *groups, const char *path, char **out)
 {
 	const struct group *group = place_of(groups, path);

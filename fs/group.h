@@ -13,11 +13,15 @@
 
 struct groups *groups_new(void);
 void groups_free(struct groups *groups);
-/** groups_expire - ask again at the next need: something was committed or dropped through this mount. */
+/**
+ * groups_expire - ask again at the next need: something was committed or dropped through this
+ * mount.
+ */
 void groups_expire(struct groups *groups);
 
 /**
- * group_latest - name below the group @path of what was committed last at or below it, appended to @out
+ * group_latest - name below the group @path of what was committed last at or below it, appended to
+ * @out
  * Errors: -ENOENT nothing committed there; else system (logged).
  */
 int group_latest(struct fs *fs, const char *path, struct ckpt_buf *out) CKPT_MUST_CHECK;

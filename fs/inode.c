@@ -147,7 +147,10 @@ static void grow_locked(struct inode_table *table)
 	free(old);
 }
 
-/* Free what nobody holds: the node, then its parent if that was its last child, and so on up to the top, which stays. */
+/*
+ * Free what nobody holds: the node, then its parent if that was its last child, and so on up to
+ * the top, which stays.
+ */
 static void drop_locked(struct inode_table *table, struct inode *inode)
 {
 	while (inode->parent && inode->lookups == 0 && inode->refs == 0) {
@@ -279,7 +282,10 @@ void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count)
 	pthread_mutex_unlock(&table->mu);
 }
 
-/* The names from the node up to the top, put together from the end of @text; start of the path, NULL when too long. */
+/*
+ * The names from the node up to the top, put together from the end of @text; start of the path,
+ * NULL when too long.
+ */
 static const char *path_locked(const struct inode *inode, char text[PATH_MAX])
 {
 	size_t at = PATH_MAX - 1;

@@ -34,17 +34,24 @@ size_t inode_table_count(struct inode_table *table);
  * inode_remember - the kernel is told of a child: one more look-up of its node
  * @parent, @name: where it was met; the node's path from now on
  * @st: the stored file
- * Errors: -ESTALE @parent is not known, or lies below the child (folders were moved while we looked); -ENOMEM.
+ * Errors: -ESTALE @parent is not known, or lies below the child (folders were moved while we
+ * looked); -ENOMEM.
  */
 int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *name,
 		   const struct stat *st, fuse_ino_t *out) CKPT_MUST_CHECK;
-/** inode_relocate - a stored file was met under this name: should the kernel hold a plain node of it, that is its place now. */
+/**
+ * inode_relocate - a stored file was met under this name: should the kernel hold a plain node of
+ * it, that is its place now.
+ */
 void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *name,
 		    const struct stat *st);
 /** inode_forget - the kernel gives @count look-ups back. */
 void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count);
 
-/** inode_locate - path below the store ("" is the top), appended to @path, and the stored file it should lead to. -ESTALE; -ENAMETOOLONG. */
+/**
+ * inode_locate - path below the store ("" is the top), appended to @path, and the stored file it
+ * should lead to. -ESTALE; -ENAMETOOLONG.
+ */
 int inode_locate(struct inode_table *table, fuse_ino_t ino, struct ckpt_buf *path,
 		 struct inode_key *key) CKPT_MUST_CHECK;
 /** inode_find - the node of a stored file; 0 where the kernel holds none. */

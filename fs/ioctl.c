@@ -51,7 +51,10 @@ static void forget_name(struct fs *fs, const char *path)
 	CKPT_FREE char *above = strdup(path);
 	fuse_ino_t parent;
 
-	/* The kernel may have to wait for a look-up in that folder, which nobody answers at the end. */
+	/*
+	 * The kernel may have to wait for a look-up in that folder, which nobody answers at the
+	 * end.
+	 */
 	if (!above || *path == '\0' || fs->ending)
 		return;
 	above[base == path ? 0 : (size_t)(base - path) - 1] = '\0';
@@ -69,7 +72,7 @@ static void forget_state(struct fs *fs, const char *path)
 	forget_name(fs, path);
 }
 
-/* --- the requests ------------------------------------------------------------------------------------------- */
+/* --- the requests ------------------------------------------------------------------------- */
 
 static int progress(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
 {
@@ -185,7 +188,7 @@ static int run_ioctl(struct request *rq)
 	return 0;
 }
 
-/* --- the operation ------------------------------------------------------------------------------------------ */
+/* --- the operation ------------------------------------------------------------------------ */
 
 /* Root, the store's owner and the daemon's user may. */
 static bool may_control(const struct fs *fs, uid_t uid)

@@ -119,7 +119,10 @@ static int run_getattr(struct request *rq)
 	struct stat st;
 	int rc = gone(node_attr(rq->fs, rq->ino, &st));
 
-	/* A file that is open is there, whatever became of its name. (fstat(2) does not tell us which open it means.) */
+	/*
+	 * A file that is open is there, whatever became of its name. (fstat(2) does not tell us
+	 * which open it means.)
+	 */
 	if (rc == -ESTALE && node_class(rq->ino) == NODE_PLAIN)
 		rc = open_file_attr(rq->fs, rq->ino, &st);
 	if (rc < 0)

@@ -41,7 +41,10 @@ const char mount_options_help[] =
 	"Exit status: 0 mounted, 1 usage, 2 system error, 32 mount failed.\n"
 	"See mount.ckptfs(8). To unmount: ckptfs umount MNT.\n";
 
-/* What mount(8) and fstab(5) may hand through, and what means nothing here: the mount is always nosuid and nodev. */
+/*
+ * What mount(8) and fstab(5) may hand through, and what means nothing here: the mount is always
+ * nosuid and nodev.
+ */
 static const char *const ignored[] = {
 	"rw",	    "suid",	  "nosuid",   "dev",	    "nodev",	   "exec",
 	"defaults", "auto",	  "noauto",   "user",	    "nouser",	   "users",
@@ -73,7 +76,7 @@ static bool is_ignored(const char *option)
 	return false;
 }
 
-/* --- values ----------------------------------------------------------------------------------------------- */
+/* --- values ------------------------------------------------------------------------------- */
 
 /* The daemon's working folder is /, so paths are made absolute here; symlinks in them stay. */
 static int set_path(char **slot, const char *value, const char *option, struct ckpt_err *err)
@@ -194,7 +197,7 @@ static int set_options(struct mount_options *out, const char *list, struct ckpt_
 	return rc;
 }
 
-/* --- the command line ------------------------------------------------------------------------------------- */
+/* --- the command line --------------------------------------------------------------------- */
 
 enum {
 	OPT_FOREGROUND = 256,

@@ -2,12 +2,17 @@
  * node.h - node numbers: what the kernel calls a file or folder of the mount.
  *
  *   bit 63 clear, high word 0    the top of the mount (1)
- *   bit 63 clear, high word > 0  committed: the checkpoint's slot, low word the line in its manifest (1: its top)
- *   bit 63 set, bit 62 clear     plain: passed through to the folder below; the rest is a counter (inode.h)
- *   bits 63 and 62 set           virtual: a control folder or what lies in one; bits 56-61 the kind, the rest
- *                                the slot of its checkpoint or the counter of its group (1: the top)
+ *   bit 63 clear, high word > 0  committed: the checkpoint's slot, low word the line in its
+ *   manifest (1: its top)
+ *   bit 63 set, bit 62 clear     plain: passed through to the folder below; the rest is a counter
+ *   (inode.h)
+ *   bits 63 and 62 set           virtual: a control folder or what lies in one; bits 56-61 the
+ *   kind, the rest
+ *                                the slot of its checkpoint or the counter of its group (1: the
+ *                                top)
  *
- * A slot has 31 bits, so bit 62 alone cannot tell plain from committed: copies have slots from 2^30 on.
+ * A slot has 31 bits, so bit 62 alone cannot tell plain from committed: copies have slots from
+ * 2^30 on.
  * The inode numbers that stat(2) shows are the node numbers, but for plain ones the stored number.
  */
 #ifndef CKPT_FS_NODE_H

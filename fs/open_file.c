@@ -67,7 +67,7 @@ void open_files_free(struct open_files *files)
 	free(files);
 }
 
-/* --- opening a node ------------------------------------------------------------------------------ */
+/* --- opening a node ----------------------------------------------------------------------- */
 
 /* Have the kernel read a stored file by itself, if it will; else it is read here. */
 static void hand_over(struct fs *fs, struct open_file *file, int fd)
@@ -155,7 +155,7 @@ static int node_open(struct fs *fs, struct open_file *file, const struct open_wa
 	return open_plain(fs, file);
 }
 
-/* --- the table --------------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------- */
 
 static struct open_file **chain_of(struct open_files *files, fuse_ino_t ino)
 {
@@ -264,7 +264,10 @@ static bool is_same(const struct open_file *file, const struct open_want *want)
 	return !want->shard || stamps_same_file(&file->stamps, &want->stamps);
 }
 
-/* Share what is open. -EAGAIN: its stored file was replaced meanwhile, and the next one opens that. */
+/*
+ * Share what is open. -EAGAIN: its stored file was replaced meanwhile, and the next one opens
+ * that.
+ */
 static int share_same_locked(struct open_files *files, struct open_file *file,
 			     const struct open_want *want)
 {

@@ -11,7 +11,10 @@
 #include "base/err.h"
 #include "fs.h"
 
-/** node_child - look a name up; a plain node in @out counts one look-up more. @out->ino 0: there is none, and the kernel may keep that. */
+/**
+ * node_child - look a name up; a plain node in @out counts one look-up more. @out->ino 0: there is
+ * none, and the kernel may keep that.
+ */
 int node_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *out)
 	CKPT_MUST_CHECK;
 void node_forget(struct fs *fs, fuse_ino_t ino, uint64_t count);

@@ -45,7 +45,10 @@ int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, 
 		return rc;
 	}
 	const char *at = path ? path->data : own.data;
-	/* O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait. openat2(2) refuses it beside O_PATH. */
+	/*
+	 * O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait.
+	 * openat2(2) refuses it beside O_PATH.
+	 */
 	fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), *at ? at : ".",
 				  flags | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NONBLOCK), 0);
 	ckpt_buf_release(&own);
@@ -63,7 +66,9 @@ int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, 
 void plain_show(const struct fs *fs, struct stat *st)
 {
 	if (st->st_dev != fs->dev) {
-		/* Another file system is mounted inside the store: its numbers may be taken here. */
+		/*
+		 * Another file system is mounted inside the store: its numbers may be taken here.
+		 */
 		uint64_t key[2] = { st->st_dev, st->st_ino };
 
 		st->st_ino = NODE_PLAIN_BIT | ckpt_hash64(key, sizeof(key)) >> 2;
@@ -85,7 +90,10 @@ static size_t depth_of(const char *path)
 	return depth;
 }
 
-/* Is the folder a committed checkpoint? 0 with @row filled, or -ENOENT; an unusable manifest is logged. */
+/*
+ * Is the folder a committed checkpoint? 0 with @row filled, or -ENOENT; an unusable manifest is
+ * logged.
+ */
 static int look_up_checkpoint(struct fs *fs, const char *path, struct ckpt_db_checkpoint *row)
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
@@ -158,7 +166,10 @@ int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
 		out->generation = cp->generation;
 		committed_show_top(cp, &out->attr);
 		checkpoint_unref(cp);
-		/* Who was in the folder before its commit may stay in it, whatever it was called then. */
+		/*
+		 * Who was in the folder before its commit may stay in it, whatever it was called
+		 * then.
+		 */
 		inode_relocate(fs->inodes, dir->ino, name, &met.st);
 	} else {
 		rc = inode_remember(fs->inodes, dir->ino, name, &met.st, &out->ino);
@@ -222,7 +233,10 @@ int plain_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 
 	if (fd < 0)
 		return fd;
-	/* The store's control folder is not shown. File systems that do not count sub-folders say 1. */
+	/*
+	 * The store's control folder is not shown. File systems that do not count sub-folders say
+	 * 1.
+	 */
 	if (ino == FUSE_ROOT_ID && out->st_nlink > 2)
 		out->st_nlink--;
 	plain_show(fs, out);

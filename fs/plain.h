@@ -13,7 +13,10 @@
 #include "base/err.h"
 #include "fs.h"
 
-/** plain_open - open the stored file of a node. @flags: as open(2); @path: NULL, or receives its path; *@st: the file. Returns the descriptor; -ESTALE. */
+/**
+ * plain_open - open the stored file of a node. @flags: as open(2); @path: NULL, or receives its
+ * path; *@st: the file. Returns the descriptor; -ESTALE.
+ */
 int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, struct stat *st)
 	CKPT_MUST_CHECK;
 
@@ -29,16 +32,24 @@ struct plain_dir {
 
 /**
  * plain_entry - look one name up, as a request for it would be answered
- * @out: plain: one look-up of the node was counted (inode_forget undoes it); committed: nothing is held
- * Errors: -ENOENT, also for what `-o ro` hides; -EBADMSG, -ENOTSUP an unusable manifest (logged); else system.
+ * @out: plain: one look-up of the node was counted (inode_forget undoes it); committed: nothing is
+ *       held
+ * Errors: -ENOENT, also for what `-o ro` hides; -EBADMSG, -ENOTSUP an unusable manifest (logged);
+ * else system.
  */
 int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
 		struct fuse_entry_param *out) CKPT_MUST_CHECK;
 
-/** plain_peek - inode number that plain_entry would show, and whether it would show anything; holds nothing. */
+/**
+ * plain_peek - inode number that plain_entry would show, and whether it would show anything; holds
+ * nothing.
+ */
 bool plain_peek(struct fs *fs, const struct plain_dir *dir, const char *name, ino_t *out_ino);
 
-/** plain_has_latest - does the folder list the symlink `latest`? Only with -o ro, where nothing real has that name and something is committed. */
+/**
+ * plain_has_latest - does the folder list the symlink `latest`? Only with -o ro, where nothing
+ * real has that name and something is committed.
+ */
 bool plain_has_latest(struct fs *fs, const struct plain_dir *dir);
 
 int plain_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *out)

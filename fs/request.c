@@ -21,11 +21,17 @@
 #include "open_file.h"
 #include "slots.h"
 
-/* How often interrupted requests are looked at: a killed caller waits that long, and 100 ms is promised. */
+/*
+ * How often interrupted requests are looked at: a killed caller waits that long, and 100 ms is
+ * promised.
+ */
 #define WATCH_MS 40
 /* How long an open goes on waiting for a verification after its caller has caught a signal. */
 #define PATIENCE_MS 1000U
-/* How often a request looks again for entries that the index has lost: others may delete it at any time. */
+/*
+ * How often a request looks again for entries that the index has lost: others may delete it at any
+ * time.
+ */
 #define LOADS_MAX 4U
 
 static struct {
@@ -118,7 +124,10 @@ static bool line_has_kill(const char *status, const char *key)
 	return set >> (SIGKILL - 1) & 1;
 }
 
-/* The calling thread is gone or has been sent SIGKILL (which is what any deadly signal turns into). */
+/*
+ * The calling thread is gone or has been sent SIGKILL (which is what any deadly signal turns
+ * into).
+ */
 static bool is_dying(pid_t pid)
 {
 	char path[64];
@@ -256,7 +265,10 @@ static uint64_t slot_of(fuse_ino_t ino)
 	return 0;
 }
 
-/* The index has no entries (any more), or was deleted or emptied under us: loading them opens it anew. */
+/*
+ * The index has no entries (any more), or was deleted or emptied under us: loading them opens it
+ * anew.
+ */
 static bool wants_load(int rc)
 {
 	return rc == RC_LOAD_FIRST || rc == -EUCLEAN;
@@ -338,7 +350,9 @@ void request_submit(const struct request *rq, enum lane lane)
 	}
 }
 
-/* With -o ro a group is shown if something is committed below it; `latest` asks that in any mount. */
+/*
+ * With -o ro a group is shown if something is committed below it; `latest` asks that in any mount.
+ */
 static bool may_ask_group(const struct request *rq)
 {
 	switch (node_class(rq->ino)) {

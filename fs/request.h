@@ -30,8 +30,10 @@ struct request {
 	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
 	struct fs *fs;
 	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
-	 * RC_WORKER: run again in a worker; RC_LOAD_FIRST: run again when the entries of the checkpoint that @ino belongs to are in the index,
-	 * or RC_PARKED: it was left to somebody who will resume it, and must not be touched any more. */
+	 * RC_WORKER: run again in a worker; RC_LOAD_FIRST: run again when the entries of the
+	 * checkpoint that @ino belongs to are in the index,
+	 * or RC_PARKED: it was left to somebody who will resume it, and must not be touched any
+	 * more. */
 	int (*run)(struct request *rq);
 	fuse_ino_t ino;
 	uint64_t offset;
@@ -71,21 +73,33 @@ void request_init(struct request *rq, fuse_req_t req, fuse_ino_t ino,
 		  int (*run)(struct request *rq));
 /** request_run - run it here; it moves to the tasks by itself when it says RC_LOAD_FIRST. */
 void request_run(struct request *rq);
-/** request_start - run it here, or in a worker where a look at a whole group may be needed (group.h). */
+/**
+ * request_start - run it here, or in a worker where a look at a whole group may be needed
+ * (group.h).
+ */
 void request_start(struct request *rq);
 /** request_submit - run a copy of it in a pool. */
 void request_submit(const struct request *rq, enum lane lane);
 
-/** request_claim - true: answer it now, and exactly once; false: it was answered already, undo what was done for it. */
+/**
+ * request_claim - true: answer it now, and exactly once; false: it was answered already, undo what
+ * was done for it.
+ */
 bool request_claim(struct request *rq) CKPT_MUST_CHECK;
 /** request_given_up - it was answered already; long work may stop. */
 bool request_given_up(const struct request *rq);
-/** request_park - @rq, which runs in a worker, will wait without one: return RC_PARKED next. request_resume() runs it again, from any thread. */
+/**
+ * request_park - @rq, which runs in a worker, will wait without one: return RC_PARKED next.
+ * request_resume() runs it again, from any thread.
+ */
 void request_park(struct request *rq);
 void request_resume(struct request *rq);
 void request_reply_err(struct request *rq, int positive_errno);
 
-/** request_watch_start - start the thread that gives up requests of killed callers; request_watch_stop ends it. */
+/**
+ * request_watch_start - start the thread that gives up requests of killed callers;
+ * request_watch_stop ends it.
+ */
 int request_watch_start(struct ckpt_err *err) CKPT_MUST_CHECK;
 void request_watch_stop(void);
 

@@ -49,7 +49,7 @@ static struct {
 	bool serving;
 } session;
 
-/* --- what libfuse says ----------------------------------------------------------------------------------- */
+/* --- what libfuse says -------------------------------------------------------------------- */
 
 static void on_fuse_log(enum fuse_log_level level, const char *fmt, va_list args)
 {
@@ -67,7 +67,7 @@ static void on_fuse_log(enum fuse_log_level level, const char *fmt, va_list args
 		memcpy(session.mount_error, text, sizeof(text));
 }
 
-/* --- what is agreed with the kernel ---------------------------------------------------------------------- */
+/* --- what is agreed with the kernel ------------------------------------------------------- */
 
 static void want(struct fuse_conn_info *conn, unsigned int flag, bool on)
 {
@@ -80,12 +80,18 @@ static void want(struct fuse_conn_info *conn, unsigned int flag, bool on)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
-	/* Names with their attributes in one request: `ls -l` and find gain more than plain `ls` loses. */
+	/*
+	 * Names with their attributes in one request: `ls -l` and find gain more than plain `ls`
+	 * loses.
+	 */
 	want(conn, FUSE_CAP_READDIRPLUS, true);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO, false);
 	/* Replies come out of memory: pipes on the way only cost. */
 	want(conn, FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
-	/* A plain file that another process changes: its pages go when its mtime or size is seen to differ. */
+	/*
+	 * A plain file that another process changes: its pages go when its mtime or size is seen
+	 * to differ.
+	 */
 	want(conn, FUSE_CAP_AUTO_INVAL_DATA, true);
 	/* Commands talk to the daemon by ioctl(2) on the top folder. */
 	want(conn, FUSE_CAP_IOCTL_DIR, true);
@@ -133,7 +139,10 @@ static int add_source(const char *store_path, char **list)
 	return rc;
 }
 
-/* The options of the mount itself. Always read-only as the kernel sees it: nothing here can be written yet. */
+/*
+ * The options of the mount itself. Always read-only as the kernel sees it: nothing here can be
+ * written yet.
+ */
 static int add_options(const struct mount_options *options, char **list)
 {
 	if (fuse_opt_add_opt(list, "ro,nosuid,nodev,default_permissions,subtype=ckptfs") < 0 ||
@@ -165,7 +174,10 @@ static int session_new(struct fs *fs, struct ckpt_err *err)
 	return 0;
 }
 
-/* The kernel's own read-ahead is 128 KiB; only root may raise it. A mount without is slower, not wrong. */
+/*
+ * The kernel's own read-ahead is 128 KiB; only root may raise it. A mount without is slower, not
+ * wrong.
+ */
 static void raise_readahead(const char *mount_point)
 {
 	char path[96];
@@ -218,7 +230,7 @@ static int session_mount(struct fs *fs, struct ckpt_err *err)
 				  ckpt_store_fd(fs->store), log_start, fs, err);
 }
 
-/* --- the parts --------------------------------------------------------------------------------------------- */
+/* --- the parts ---------------------------------------------------------------------------- */
 
 /* A file of a checkpoint that is open here holds a descriptor. */
 static void raise_descriptor_limit(void)
@@ -250,7 +262,10 @@ static int new_pools(struct fs *fs, struct ckpt_err *err)
 {
 	uint64_t threads =
 		num_min(num_max(2 * ckpt_cpu_count(), READ_THREADS_MIN), READ_THREADS_MAX);
-	/* No bound on their queues: a request waits in its application, and the kernel bounds what waits in none. */
+	/*
+	 * No bound on their queues: a request waits in its application, and the kernel bounds what
+	 * waits in none.
+	 */
 	int rc = ckpt_pool_new(threads, 0, &fs->reads, err);
 
 	if (rc == 0)
@@ -297,7 +312,7 @@ static void parts_close(struct fs *fs)
 	ckpt_store_free(fs->store);
 }
 
-/* --- serving --------------------------------------------------------------------------------------------- */
+/* --- serving ------------------------------------------------------------------------------ */
 
 static int serve(struct fs *fs, struct ckpt_err *err)
 {
@@ -306,7 +321,10 @@ static int serve(struct fs *fs, struct ckpt_err *err)
 
 	if (!config)
 		return ckpt_err_sys(err, -ENOMEM, "cannot serve '%s'", fs->options->mount_point);
-	/* One queue for all: several gain nothing that was measured, and our own read of the device needs the one. */
+	/*
+	 * One queue for all: several gain nothing that was measured, and our own read of the
+	 * device needs the one.
+	 */
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
 	session.serving = true;

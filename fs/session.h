@@ -12,7 +12,8 @@
 #define EXIT_MOUNT_FAILED 32
 
 /**
- * session_run - mount the store, serve until it is unmounted or a signal comes, take everything down
+ * session_run - mount the store, serve until it is unmounted or a signal comes, take everything
+ * down
  * @store_fd: the store's folder; borrowed
  * @pipe: told when the mount answers, or why there will be none
  * Returns the exit code of the program.

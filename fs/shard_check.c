@@ -3,20 +3,22 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/io.h"
 #include "base/num.h"
+#include "block_check.h"
 
-/* Bytes that a thread takes at a time: long enough to be read in one go, short enough to change to another shard. */
+/*
+ * Bytes that a thread takes at a time: long enough to be read in one go, short enough to change to
+ * another shard.
+ */
 #define RUN_BYTES (4 * CKPT_MIB)
-/* Bytes read at a time: hashed while they are still in the processor's own cache. */
-#define PIECE_BYTES ((size_t)256 * 1024)
 /* Up to here the request's own worker does it: waking others would take longer. */
 #define INLINE_BYTES (2 * CKPT_MIB)
 /* How long a check goes on when the last one that waited has left. */
@@ -35,7 +37,7 @@ struct shard_check {
 	uint64_t run_blocks; /* a run of blocks */
 	bool is_inline;	     /* its maker does all of it */
 	bool is_behind;	     /* nobody waits */
-	/* Written by the one thread that begins or ends a pass over it. */
+	/* Protected by the checks' mu; written by the one thread that ends a pass, which reads without. */
 	struct stamps stamps;
 	uint32_t attempts;
 	/* Protected by the checks' mu. */
@@ -48,16 +50,10 @@ struct shard_check {
 	bool linked;		 /* in the list: others may join */
 };
 
-/* What a thread works with. */
-struct scratch {
-	char *piece;
-	struct ckpt_hash64_run *hash;
-};
-
 /* One of the threads, for as long as the mount. */
 struct worker {
 	struct shard_checks *checks;
-	struct scratch scratch;
+	struct block_scratch scratch;
 };
 
 struct shard_checks {
@@ -76,19 +72,6 @@ struct shard_checks {
 	struct ckpt_pool *pool;
 };
 
-static int scratch_init(struct scratch *scratch, size_t piece_bytes)
-{
-	scratch->piece = malloc(piece_bytes);
-	scratch->hash = ckpt_hash64_new();
-	return scratch->piece && scratch->hash ? 0 : -ENOMEM;
-}
-
-static void scratch_release(struct scratch *scratch)
-{
-	free(scratch->piece);
-	ckpt_hash64_free(scratch->hash);
-}
-
 static void check_free(struct shard_check *check)
 {
 	assert(!check->waiting && !check->linked);
@@ -96,78 +79,18 @@ static void check_free(struct shard_check *check)
 	free(check);
 }
 
-/* --- blocks ---------------------------------------------------------------------------------------- */
-
-static int refuse_short(const struct shard_check *check, uint64_t at)
-{
-	fs_log_once("shard '%s/%s' became shorter: it ends at byte %llu; restore it from a copy, "
-		    "then run 'ckptfs verify %s'",
-		    check->shard->cp->row.name, check->shard->shard.path, (unsigned long long)at,
-		    check->shard->cp->row.name);
-	return -EIO;
-}
-
-/* Read and sum @len_bytes at @start. */
-static int sum_block(const struct shard_check *check, const struct scratch *scratch, uint64_t start,
-		     uint64_t len_bytes, uint64_t *out)
-{
-	int fd = ckpt_shard_reader_fd(check->shard->reader, NULL);
-
-	ckpt_hash64_reset(scratch->hash);
-	for (uint64_t at = 0; at < len_bytes;) {
-		size_t want = (size_t)num_min(PIECE_BYTES, len_bytes - at);
-		size_t got = 0;
-		int rc = ckpt_io_pread_full(fd, scratch->piece, want, start + at, &got);
-
-		if (rc < 0) {
-			fs_log_once("cannot read shard '%s/%s' at byte %llu: error %d",
-				    check->shard->cp->row.name, check->shard->shard.path,
-				    (unsigned long long)(start + at), -rc);
-			return rc == -ENOMEM ? rc : -EIO;
-		}
-		if (got < want)
-			return refuse_short(check, start + at + got);
-		ckpt_hash64_update(scratch->hash, scratch->piece, got);
-		at += got;
-	}
-	*out = ckpt_hash64_digest(scratch->hash);
-	return 0;
-}
-
-static int check_block(struct fs *fs, const struct shard_check *check,
-		       const struct scratch *scratch, uint64_t idx)
-{
-	const struct ckpt_shard *shard = &check->shard->shard;
-	struct ckpt_damage damage = { .block_idx = idx,
-				      .start_bytes = idx * shard->block_bytes,
-				      .expected = shard->sums[idx] };
-	uint64_t len_bytes = num_min(shard->block_bytes, shard->size_bytes - damage.start_bytes);
-	int rc = sum_block(check, scratch, damage.start_bytes, len_bytes, &damage.found);
-
-	if (rc < 0)
-		return rc;
-	if (damage.found == damage.expected) {
-		stats_add(&fs->stats.verified_bytes, len_bytes);
-		return 0;
-	}
-	damage.end_bytes = damage.start_bytes + len_bytes;
-	stats_add(&fs->stats.corrupt_blocks, 1);
-	committed_log_damage(fs, check->shard, &damage);
-	return -EBADMSG;
-}
+/* --- one pass over a shard ---------------------------------------------------------------- */
 
 /* @count blocks from @first on. */
-static int check_run(struct fs *fs, const struct shard_check *check, const struct scratch *scratch,
-		     uint64_t first, uint64_t count)
+static int check_run(struct fs *fs, const struct shard_check *check,
+		     const struct block_scratch *scratch, uint64_t first, uint64_t count)
 {
 	int rc = 0;
 
 	for (uint64_t idx = first; idx < first + count && rc == 0; idx++)
-		rc = check_block(fs, check, scratch, idx);
+		rc = block_check(fs, check->shard, scratch, idx);
 	return rc;
 }
-
-/* --- one pass over a shard --------------------------------------------------------------------------- */
 
 /* A change that comes within the tick of the last one could not be seen: let that tick go by. */
 static void let_tick_pass(const struct stamps *stamps)
@@ -205,78 +128,94 @@ static void unlink_locked(struct shard_checks *checks, struct shard_check *check
 	check->linked = false;
 }
 
-/* Did the file change meanwhile? Then all of it again; false: it has come to an end, with @check->rc. */
-static bool has_changed(struct shard_check *check)
+static int fail_changed(const struct shard_check *check)
 {
-	struct stamps now;
-	struct stat st;
-	int rc = ckpt_io_fstat(ckpt_shard_reader_fd(check->shard->reader, NULL), &st);
-
-	if (check->rc < 0)
-		return false;
-	if (rc < 0) {
-		check->rc = rc;
-		return false;
-	}
-	now = stamps_of(&st);
-	if (stamps_equal(&now, &check->stamps))
-		return false;
-	if (now.size_bytes < check->stamps.size_bytes)
-		check->rc = refuse_short(check, now.size_bytes);
-	else if (now.size_bytes > check->stamps.size_bytes || ++check->attempts >= ATTEMPTS_MAX)
-		check->rc = -EIO;
-	check->stamps = now;
-	if (check->rc < 0)
-		fs_log_once("shard '%s/%s' changed while it was verified",
-			    check->shard->cp->row.name, check->shard->shard.path);
-	return check->rc == 0;
+	fs_log_once("shard '%s/%s' changed while it was verified; run 'ckptfs verify %s'",
+		    check->shard->cp->row.name, check->shard->shard.path,
+		    check->shard->cp->row.name);
+	return -EIO;
 }
 
-static void note_result(struct fs *fs, const struct shard_check *check)
+/*
+ * What a pass has come to, with nothing of the check written: PASS_AGAIN where the file has changed
+ * meanwhile, @out_now is its state then; else the result.
+ */
+static int judge_pass(const struct shard_check *check, struct stamps *out_now)
+{
+	struct stat st;
+	int rc = check->rc;
+
+	if (rc == 0)
+		rc = ckpt_io_fstat(ckpt_shard_reader_fd(check->shard->reader, NULL), &st);
+	if (rc != 0)
+		return rc;
+	*out_now = stamps_of(&st);
+	if (stamps_equal(out_now, &check->stamps))
+		return 0;
+	if (out_now->size_bytes != check->stamps.size_bytes || check->attempts + 1 >= ATTEMPTS_MAX)
+		return fail_changed(check);
+	let_tick_pass(out_now);
+	return PASS_AGAIN;
+}
+
+static void note_result(struct fs *fs, const struct shard_check *check, int rc)
 {
 	/* What somebody waits for is tried again next time: a disk may have erred once. */
-	if (check->rc == 0)
+	if (rc == 0)
 		verified_note(fs->verified, &check->key, &check->stamps, TRUST_GOOD);
-	else if (check->rc == -EBADMSG && check->is_behind)
+	else if (rc == -EBADMSG && check->is_behind)
 		verified_note(fs->verified, &check->key, &check->stamps, TRUST_BAD);
 }
 
-/* The last run of a pass has ended. Called and left with mu. PASS_AGAIN, or the result: then the check is gone. */
-static int end_pass_locked(struct shard_checks *checks, struct shard_check *check)
+/* The check is over. Called and left with mu; the check is gone. */
+static void end_locked(struct shard_checks *checks, struct shard_check *check, int rc)
 {
-	struct request *waiting;
-	bool again;
-	int rc;
+	struct request *waiting = check->waiting;
 
-	/* Nobody else touches it: there is nothing left to take. Others may still join. */
-	pthread_mutex_unlock(&checks->mu);
-	again = has_changed(check);
-	if (!again)
-		note_result(checks->fs, check);
-	pthread_mutex_lock(&checks->mu);
-	if (again && !checks->stopping) {
-		check->next_block = 0;
-		return PASS_AGAIN;
-	}
-	if (again)
-		check->rc = -ECANCELED;
+	check->waiting = NULL;
 	if (check->linked)
 		unlink_locked(checks, check);
-	waiting = check->waiting;
-	check->waiting = NULL;
-	rc = check->rc == -EBADMSG ? -EIO : check->rc;
 	pthread_mutex_unlock(&checks->mu);
 	resume_all(waiting, rc, &check->stamps);
 	check_free(check);
 	pthread_mutex_lock(&checks->mu);
 	if (--checks->count == 0)
 		pthread_cond_broadcast(&checks->quiet);
+}
+
+/*
+ * The last run of a pass has ended. Called and left with mu. PASS_AGAIN, or the result: then the
+ * check is gone.
+ */
+static int end_pass_locked(struct shard_checks *checks, struct shard_check *check)
+{
+	struct stamps now;
+	int rc;
+
+	/* Nobody else touches it: there is nothing left to take. Others may still join. */
+	pthread_mutex_unlock(&checks->mu);
+	rc = judge_pass(check, &now);
+	note_result(checks->fs, check, rc);
+	pthread_mutex_lock(&checks->mu);
+	if (rc == PASS_AGAIN && !checks->stopping) {
+		check->stamps = now;
+		check->attempts++;
+		check->next_block = 0;
+		return PASS_AGAIN;
+	}
+	if (rc == PASS_AGAIN)
+		rc = -ECANCELED;
+	rc = rc == -EBADMSG ? -EIO : rc;
+	end_locked(checks, check, rc);
 	return rc;
 }
 
-/* Take @count blocks of it, and end the pass where they are the last to be done. Called and left with mu; as end_pass_locked, 0 also where others go on. */
+/*
+ * Take @count blocks of it, and end the pass where they are the last to be done. Called and left
+ * with mu; as end_pass_locked, 0 also where others go on.
+ */
 static int do_run_locked(struct shard_checks *checks, struct shard_check *check,
-			 const struct scratch *scratch, uint64_t count)
+			 const struct block_scratch *scratch, uint64_t count)
 {
 	uint64_t first = check->next_block;
 	int rc;
@@ -297,7 +236,7 @@ static int do_run_locked(struct shard_checks *checks, struct shard_check *check,
 	return end_pass_locked(checks, check);
 }
 
-/* --- which one is next --------------------------------------------------------------------------------- */
+/* --- which one is next -------------------------------------------------------------------- */
 
 static bool is_wanted_locked(struct shard_check *check, uint64_t now_ms)
 {
@@ -382,7 +321,7 @@ static void work(void *arg)
 	pthread_mutex_unlock(&checks->mu);
 }
 
-/* --- joining -------------------------------------------------------------------------------------------- */
+/* --- joining ------------------------------------------------------------------------------ */
 
 static struct shard_check *find_locked(const struct shard_checks *checks,
 				       const struct check_order *order)
@@ -417,9 +356,8 @@ static struct shard_check *check_new(const struct check_order *order)
 /* All of it here. Called and left with mu; the result is the check's. */
 static int run_inline_locked(struct shard_checks *checks, struct shard_check *check)
 {
-	struct scratch scratch = { 0 };
-	uint64_t size_bytes = check->shard->shard.size_bytes;
-	int rc = scratch_init(&scratch, (size_t)num_min(PIECE_BYTES, size_bytes));
+	struct block_scratch scratch = { 0 };
+	int rc = block_scratch_init(&scratch, check->shard->shard.size_bytes);
 
 	if (rc < 0) {
 		check->rc = rc;
@@ -430,7 +368,7 @@ static int run_inline_locked(struct shard_checks *checks, struct shard_check *ch
 			rc = do_run_locked(checks, check, &scratch, check->block_count);
 		} while (rc == PASS_AGAIN);
 	}
-	scratch_release(&scratch);
+	block_scratch_release(&scratch);
 	return rc;
 }
 
@@ -505,19 +443,25 @@ void shard_check_behind(struct fs *fs, const struct check_order *order)
 	pthread_mutex_unlock(&checks->mu);
 }
 
-/* --- the threads ------------------------------------------------------------------------------------------ */
+/* --- the threads -------------------------------------------------------------------------- */
 
-static int start_workers(struct shard_checks *checks)
+static int start_workers(struct shard_checks *checks, struct ckpt_err *err)
 {
-	int rc = 0;
+	int rc;
 
+	checks->workers = array_alloc(checks->thread_count, sizeof(*checks->workers));
+	if (!checks->workers)
+		return ckpt_err_sys(err, -ENOMEM, "cannot start threads");
+	rc = ckpt_pool_new(checks->thread_count, 0, &checks->pool, err);
+	if (rc < 0)
+		return rc;
 	for (size_t i = 0; i < checks->thread_count && rc == 0; i++) {
 		checks->workers[i].checks = checks;
-		rc = scratch_init(&checks->workers[i].scratch, PIECE_BYTES);
+		rc = block_scratch_init(&checks->workers[i].scratch, UINT64_MAX);
 		if (rc == 0)
 			rc = ckpt_pool_submit(checks->pool, work, &checks->workers[i]);
 	}
-	return rc;
+	return rc < 0 ? ckpt_err_sys(err, rc, "cannot start threads") : 0;
 }
 
 int shard_checks_new(struct fs *fs, size_t thread_count, struct shard_checks **out,
@@ -533,14 +477,7 @@ int shard_checks_new(struct fs *fs, size_t thread_count, struct shard_checks **o
 	pthread_mutex_init(&checks->mu, NULL);
 	pthread_cond_init(&checks->work, NULL);
 	pthread_cond_init(&checks->quiet, NULL);
-	checks->workers = array_alloc(thread_count, sizeof(*checks->workers));
-	rc = checks->workers ? ckpt_pool_new(thread_count, 0, &checks->pool, err)
-			     : ckpt_err_sys(err, -ENOMEM, "cannot start threads");
-	if (rc == 0) {
-		rc = start_workers(checks);
-		if (rc < 0)
-			ckpt_err_sys(err, rc, "cannot start threads");
-	}
+	rc = start_workers(checks, err);
 	if (rc < 0)
 		shard_checks_free(checks);
 	else
@@ -569,7 +506,7 @@ void shard_checks_free(struct shard_checks *checks)
 	pthread_mutex_unlock(&checks->mu);
 	ckpt_pool_free(checks->pool);
 	for (size_t i = 0; checks->workers && i < checks->thread_count; i++)
-		scratch_release(&checks->workers[i].scratch);
+		block_scratch_release(&checks->workers[i].scratch);
 	free(checks->workers);
 	pthread_cond_destroy(&checks->quiet);
 	pthread_cond_destroy(&checks->work);

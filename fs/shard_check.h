@@ -25,7 +25,10 @@ struct shard_checks;
 int shard_checks_new(struct fs *fs, size_t thread_count, struct shard_checks **out,
 		     struct ckpt_err *err) CKPT_MUST_CHECK;
 void shard_checks_free(struct shard_checks *checks);
-/** shard_checks_stop - end what is going on and refuse what comes; whoever waits is resumed with -ECANCELED. */
+/**
+ * shard_checks_stop - end what is going on and refuse what comes; whoever waits is resumed with
+ * -ECANCELED.
+ */
 void shard_checks_stop(struct shard_checks *checks);
 
 /* A shard that is to be verified, as it was opened. */
@@ -38,10 +41,14 @@ struct check_order {
 /**
  * shard_check_wait - have it verified for a request
  * @rq: runs in a worker; on RC_PARKED it belongs to the check, which resumes it: request.h
- * Returns 0 where all of it is right. Errors: -EIO damage, or it cannot be read (logged); -ECANCELED the mount ends; -ENOMEM.
+ * Returns 0 where all of it is right. Errors: -EIO damage, or it cannot be read (logged);
+ * -ECANCELED the mount ends; -ENOMEM.
  */
 int shard_check_wait(const struct check_order *order, struct request *rq) CKPT_MUST_CHECK;
-/** shard_check_behind - have it verified with nobody waiting; the table of verified shards is told. It does nothing without memory. */
+/**
+ * shard_check_behind - have it verified with nobody waiting; the table of verified shards is told.
+ * It does nothing without memory.
+ */
 void shard_check_behind(struct fs *fs, const struct check_order *order);
 
 #endif

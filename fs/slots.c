@@ -70,7 +70,10 @@ static int count_dir(void *ctx, const struct ckpt_db_entry *entry)
 	return 0;
 }
 
-/* Where it cannot be counted now the top says less than it has: only tools that guess from it would care. */
+/*
+ * Where it cannot be counted now the top says less than it has: only tools that guess from it
+ * would care.
+ */
 static uint32_t count_top_dirs(struct fs *fs, uint64_t slot)
 {
 	struct ckpt_db_cursor top = { .slot = slot,
@@ -98,7 +101,10 @@ static bool is_known(const struct checkpoint *cp, const struct ckpt_db_checkpoin
 	       strcmp(cp->row.id, row->id) == 0 && strcmp(cp->row.name, row->name) == 0;
 }
 
-/* A checkpoint with two references, the table's and the caller's; takes over what @row points to, if it is made. */
+/*
+ * A checkpoint with two references, the table's and the caller's; takes over what @row points to,
+ * if it is made.
+ */
 static struct checkpoint *checkpoint_new(struct fs *fs, struct ckpt_db_checkpoint *row)
 {
 	struct checkpoint *cp = calloc(1, sizeof(*cp));

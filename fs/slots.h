@@ -24,16 +24,25 @@ struct checkpoint {
 struct slots *slots_new(void);
 void slots_free(struct slots *slots);
 
-/** slots_note - keep what ckpt_store_lookup found (what is known already stays); takes over what @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM. */
+/**
+ * slots_note - keep what ckpt_store_lookup found (what is known already stays); takes over what
+ * @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM.
+ */
 int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
 	CKPT_MUST_CHECK;
 /** slots_get - the checkpoint of a slot; checkpoint_unref() it. -ESTALE there is none. */
 int slots_get(struct fs *fs, uint64_t slot, struct checkpoint **out) CKPT_MUST_CHECK;
 /** slots_get_loaded - the same, if its entries are in the index; else RC_LOAD_FIRST. */
 int slots_get_loaded(struct fs *fs, uint64_t slot, struct checkpoint **out) CKPT_MUST_CHECK;
-/** slots_load - look again at the checkpoint's folder and put its entries into the index. May take seconds. -ESTALE it is gone. */
+/**
+ * slots_load - look again at the checkpoint's folder and put its entries into the index. May take
+ * seconds. -ESTALE it is gone.
+ */
 int slots_load(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
-/** slots_still_loaded - does the index hold the entries now? It may have been deleted. -ESTALE, RC_LOAD_FIRST: no. */
+/**
+ * slots_still_loaded - does the index hold the entries now? It may have been deleted. -ESTALE,
+ * RC_LOAD_FIRST: no.
+ */
 int slots_still_loaded(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
 
 void checkpoint_unref(struct checkpoint *cp);

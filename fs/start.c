@@ -20,7 +20,7 @@
 #include "session.h"
 #include "store/store.h"
 
-/* --- checks ------------------------------------------------------------------------------------------------ */
+/* --- checks ------------------------------------------------------------------------------- */
 
 /* Asked of the daemon itself: attributes that the kernel keeps would hide its end for a while. */
 static bool is_dead(const char *path)
@@ -145,7 +145,9 @@ static int check_index(struct ckpt_store *store, struct ckpt_err *err)
 	return rc;
 }
 
-/* Open the store as the daemon will, and close it: an open index must not be carried over fork(). */
+/*
+ * Open the store as the daemon will, and close it: an open index must not be carried over fork().
+ */
 static int check_store(const struct mount_options *options, int *out_fd, struct ckpt_err *err)
 {
 	CKPT_CLOSE int fd = ckpt_io_openat(AT_FDCWD, options->store_path, O_PATH | O_DIRECTORY, 0);
@@ -187,7 +189,7 @@ int start_check(struct mount_options *options, int *out_store_fd, struct ckpt_er
 	return rc < 0 ? rc : check_device(err);
 }
 
-/* --- going to the background ------------------------------------------------------------------------------- */
+/* --- going to the background -------------------------------------------------------------- */
 
 #define READY "+"
 

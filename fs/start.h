@@ -12,7 +12,8 @@
  * start_check - can this store be mounted there?
  * @options: its paths are made absolute and free of symlinks
  * @out_store_fd: the store's folder, O_PATH: it leads there also when the mount covers its path
- * Errors: what is wrong, with the remedy: no store, no permission, a dead mount, a mount point that is missing or busy.
+ * Errors: what is wrong, with the remedy: no store, no permission, a dead mount, a mount point
+ * that is missing or busy.
  */
 int start_check(struct mount_options *options, int *out_store_fd, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
@@ -29,7 +30,8 @@ void start_failed(struct start_pipe *pipe, const struct ckpt_err *err);
 
 /**
  * start_daemon - go to the background
- * In the child: returns 0, with *@out ready to use. In the parent: waits for the child, and exits with its result.
+ * In the child: returns 0, with *@out ready to use. In the parent: waits for the child, and exits
+ * with its result.
  * Errors (in the parent): system.
  */
 int start_daemon(const struct mount_options *options, struct start_pipe *out, struct ckpt_err *err)

@@ -9,7 +9,9 @@
 
 struct fs;
 
-/* Counts only ever grow; readers need no more than each value by itself, so relaxed order will do. */
+/*
+ * Counts only ever grow; readers need no more than each value by itself, so relaxed order will do.
+ */
 struct stats {
 	_Atomic uint64_t opens_file;
 	_Atomic uint64_t opens_virtual;

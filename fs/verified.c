@@ -1,4 +1,6 @@
-/* verified.c - see verified.h: a hash table over an array of records, in a ring by their last use. */
+/*
+ * verified.c - see verified.h: a hash table over an array of records, in a ring by their last use.
+ */
 #include "verified.h"
 
 #include <assert.h>

@@ -34,7 +34,10 @@ struct verified;
 /** verified_new - @ttl_ms: how long a verification is trusted; NULL when memory is out. */
 struct verified *verified_new(uint64_t ttl_ms);
 void verified_free(struct verified *table);
-/** verified_ask - what is known of the shard in this state of its file. Thread-safe, as all of these. */
+/**
+ * verified_ask - what is known of the shard in this state of its file. Thread-safe, as all of
+ * these.
+ */
 enum trust verified_ask(struct verified *table, const struct shard_key *key,
 			const struct stamps *stamps);
 /** verified_note - all of it was looked at. Without memory it is not remembered. */
@@ -42,7 +45,8 @@ void verified_note(struct verified *table, const struct shard_key *key, const st
 		   enum trust trust);
 /**
  * verified_keeps_pages - may the kernel keep the pages it has of this node?
- * True if the node was opened in this same state of its file last time; the state is noted for the next.
+ * True if the node was opened in this same state of its file last time; the state is noted for the
+ * next.
  */
 bool verified_keeps_pages(struct verified *table, const struct shard_key *key,
 			  const struct stamps *stamps);

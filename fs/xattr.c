@@ -37,7 +37,7 @@ static bool has_prefix(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* --- our own, by the part behind the prefix; -ENODATA: not known --------------------------------------- */
+/* --- our own, by the part behind the prefix; -ENODATA: not known -------------------------- */
 
 static int add_text(struct ckpt_buf *out, const char *text)
 {
@@ -182,9 +182,12 @@ static int our_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt
 	return rc < 0 ? rc : ckpt_buf_check(out);
 }
 
-/* --- those of stored files ------------------------------------------------------------------------------- */
+/* --- those of stored files ---------------------------------------------------------------- */
 
-/* Where the xattr calls find the stored file: they do not take descriptors of O_PATH. -ENODATA: it has none. */
+/*
+ * Where the xattr calls find the stored file: they do not take descriptors of O_PATH. -ENODATA: it
+ * has none.
+ */
 static int stored_path(struct fs *fs, fuse_ino_t ino, int *out_fd, char path[64])
 {
 	struct stat st;
@@ -247,7 +250,7 @@ static int stored_names(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *out)
 	return ckpt_buf_check(out);
 }
 
-/* --- the operations -------------------------------------------------------------------------------------- */
+/* --- the operations ----------------------------------------------------------------------- */
 
 static int reply(struct request *rq, const struct ckpt_buf *value)
 {
@@ -274,7 +277,10 @@ static int run_getxattr(struct request *rq)
 	if (rc == 0) {
 		rc = reply(rq, &value);
 	} else if (rc == -ENOTSUP) {
-		/* A stored file system without attributes: what fs_errno() calls EIO is a plain answer here. */
+		/*
+		 * A stored file system without attributes: what fs_errno() calls EIO is a plain
+		 * answer here.
+		 */
 		request_reply_err(rq, EOPNOTSUPP);
 		rc = 0;
 	}
