@@ -6,8 +6,10 @@
  *     a listing's stream (dir.c)  →  one of the tables  →  log
  *
  * The tables are: inode table (inode.c), slots (slots.c), groups (group.c),
- * open files (open_file.c), block cache (block_cache.c), watched requests
- * (request.c). No two tables are locked at once. No table is locked across
+ * open files (open_file.c), block cache (block_cache.c), checks (shard_check.c),
+ * verified shards (verified.c), buffers (buffers.c), watched requests
+ * (request.c). No two tables are locked at once, but for verified shards below
+ * checks. No table is locked across
  * SQLite, disk reads or fuse_reply_*; the stream of one open folder is, because
  * a listing is one sequence of reads and serves one reader at a time.
  */

@@ -68,7 +68,7 @@ anonymous_kib() {
     pid=$!
     eventually 5 grep -q "$mnt" "/proc/$pid/cmdline"
     kill -KILL "$pid"
-    gone_within 2 "$pid"
+    gone_within 5 "$pid"
   done
   same "$mnt/step-1/large.bin" "$store/step-1/large.bin"
   umount_store "$mnt"

@@ -338,7 +338,7 @@ a_waiting_open() {
   opener=$!
   sleep 0.1
   kill -KILL "$first"
-  gone_within 1 "$first"
+  gone_within 5 "$first"
   kill "$tracer"
   wait "$tracer" || true
   eventually 10 not kill -0 "$opener"
