@@ -349,7 +349,8 @@ static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *out)
 			return rc;
 		out->generation = cp->generation;
 		checkpoint_unref(cp);
-		out->attr_timeout = TIMEOUT_FOREVER;
+		/* A digest that is learned after the commit makes the sum file longer. */
+		out->attr_timeout = node_kind(ino) == VIRTUAL_SUMS ? TIMEOUT_LIVE : TIMEOUT_FOREVER;
 		out->entry_timeout = TIMEOUT_FOREVER;
 	} else if (!control_is_live(ino)) {
 		out->attr_timeout = TIMEOUT_LIVE;
