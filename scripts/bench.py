@@ -198,7 +198,7 @@ def reading(table, who, native, mounted, user=""):
         native_command, our_command = command.format(one, two), command.format(mine, other)
         if user:
             native_command, our_command = (f"{user} bash -c '{c}'" for c in (native_command, our_command))
-        table.pair(f"{who}: {work}", goal, native_command, our_command)
+        table.pair(f"{who}: {work}", "" if user else goal, native_command, our_command)
 
 
 def names(table, who, native, mounted, mount):
