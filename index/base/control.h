@@ -12,24 +12,48 @@
 
 #include "err.h"
 
-#define CKPT_CONTROL_VERSION 1
+#define CKPT_CONTROL_VERSION 2
 /* 8 components of 255 bytes, joined. */
 #define CKPT_CONTROL_NAME_MAX 2048
 #define CKPT_CONTROL_META_MAX 4096
 
+/*
+ * Names are paths below the store, as the mount shows them. What stands behind `;` comes back,
+ * besides rc and msg.
+ */
 enum ckpt_control_op {
 	CKPT_CONTROL_COMMIT =
-		1, /* name, has_step, step, meta in; rc, msg, name, id, seq, shard_count, size_bytes out */
-	CKPT_CONTROL_ABORT = 2,	  /* name in; rc, msg out */
-	CKPT_CONTROL_REFRESH = 3, /* name in: look again now, drop what the kernel caches of it */
-	CKPT_CONTROL_REINDEX = 4, /* name in ("" all); rc, msg, shard_count (checkpoints) out */
+		1, /* name, has_step, step, meta, REPLACE; name, id, seq, shard_count, size_bytes */
+	CKPT_CONTROL_ABORT = 2,	  /* name */
+	CKPT_CONTROL_REFRESH = 3, /* name: look again now, drop what the kernel caches of it */
+	CKPT_CONTROL_REINDEX = 4, /* name, "" all; shard_count (checkpoints) */
+	CKPT_CONTROL_REMOVE = 5,  /* name */
+	CKPT_CONTROL_RESTORE = 6, /* name that it had, or its id; name */
+	CKPT_CONTROL_PIN = 7,	  /* name; was */
+	CKPT_CONTROL_UNPIN = 8,	  /* name; was */
+	/*
+	 * name, "" all, step (seconds: older ones), size_bytes (wanted), LAST_TOO, DRY_RUN;
+	 * shard_count (checkpoints), size_bytes (freed), seq (kept)
+	 */
+	CKPT_CONTROL_PURGE = 9,
+	CKPT_CONTROL_SETTLE =
+		10, /* name: sum what this mount wrote there, and write the sums down */
+};
+
+enum {
+	CKPT_CONTROL_REPLACE =
+		1U << 0, /* a committed checkpoint of the lasting name goes to the trash */
+	CKPT_CONTROL_LAST_TOO = 1U << 1, /* also the last ones of their groups */
+	CKPT_CONTROL_DRY_RUN = 1U << 2,	 /* only say what it would do */
 };
 
 struct ckpt_control {
 	uint32_t version;
 	uint32_t op;
-	int32_t rc; /* 0 or negative errno */
+	int32_t rc;	/* 0 or negative errno */
+	uint32_t flags; /* CKPT_CONTROL_* */
 	uint32_t has_step;
+	uint32_t was; /* it was so already */
 	uint64_t step;
 	uint64_t seq;
 	uint64_t shard_count;

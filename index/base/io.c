@@ -1,8 +1,7 @@
 /*
  * io.c - the system-call seam; see io.h.
  *
- * Every call is made by IO_CALL, which asks the fault seam first, repeats EINTR
- * and turns -1 into a negative errno. The lower half builds whole files and
+ * Every call is made by IO_CALL (io_fault.h). The lower half builds whole files and
  * trees from those calls; it makes none of its own but close(2), whose errors
  * come too late to matter behind an fsync.
  */
@@ -27,20 +26,6 @@
 
 /* Levels that remove_tree goes down: each holds a descriptor and a 32 KiB readdir buffer. */
 #define TREE_DEPTH_MAX 256
-
-#define IO_CALL(call, expr)                         \
-	({                                          \
-		long rc_;                           \
-		do {                                \
-			rc_ = io_fault_check(call); \
-			if (rc_ < 0)                \
-				continue;           \
-			rc_ = (expr);               \
-			if (rc_ < 0)                \
-				rc_ = -errno;       \
-		} while (rc_ == -EINTR);            \
-		rc_;                                \
-	})
 
 /* --- one system call each ------------------------------------------------- */
 

@@ -21,12 +21,25 @@
 #define ERRNO_MAX 4096
 
 static const char *const call_names[IO_CALL_COUNT] = {
-	[IO_OPENAT] = "openat",	      [IO_OPENAT2] = "openat2",	    [IO_PREAD] = "pread",
-	[IO_PWRITE] = "pwrite",	      [IO_FSTAT] = "fstat",	    [IO_FSTATAT] = "fstatat",
-	[IO_FSYNC] = "fsync",	      [IO_FDATASYNC] = "fdatasync", [IO_SYNCFS] = "syncfs",
-	[IO_RENAMEAT] = "renameat",   [IO_MKDIRAT] = "mkdirat",	    [IO_UNLINKAT] = "unlinkat",
-	[IO_SYMLINKAT] = "symlinkat", [IO_FTRUNCATE] = "ftruncate", [IO_FALLOCATE] = "fallocate",
-	[IO_READDIR] = "readdir",     [IO_FSTATFS] = "fstatfs",	    [IO_STATX] = "statx",
+	[IO_OPENAT] = "openat",
+	[IO_OPENAT2] = "openat2",
+	[IO_PREAD] = "pread",
+	[IO_PWRITE] = "pwrite",
+	[IO_FSTAT] = "fstat",
+	[IO_FSTATAT] = "fstatat",
+	[IO_FSYNC] = "fsync",
+	[IO_FDATASYNC] = "fdatasync",
+	[IO_SYNCFS] = "syncfs",
+	[IO_RENAMEAT] = "renameat",
+	[IO_MKDIRAT] = "mkdirat",
+	[IO_UNLINKAT] = "unlinkat",
+	[IO_SYMLINKAT] = "symlinkat",
+	[IO_FTRUNCATE] = "ftruncate",
+	[IO_FALLOCATE] = "fallocate",
+	[IO_READDIR] = "readdir",
+	[IO_FSTATFS] = "fstatfs",
+	[IO_STATX] = "statx",
+	[IO_COPY_RANGE] = "copy_file_range",
 };
 
 /* Set once, before main; only `made` changes after. */

@@ -1,6 +1,6 @@
 /*
  * io_fault.h - the names of the system calls behind io.h, and the fault seam.
- * Only io.c and io_fault.c include it.
+ * Only io*.c include it.
  *
  * In a build with -DCKPT_TEST_FAULTS the environment says which call fails:
  *     CKPTFS_IO_FAULT=CALL:K:ERRNO|kill[@RANK]
@@ -11,6 +11,8 @@
  */
 #ifndef CKPT_BASE_IO_FAULT_H
 #define CKPT_BASE_IO_FAULT_H
+
+#include <errno.h>
 
 enum io_call {
 	IO_OPENAT,
@@ -31,6 +33,7 @@ enum io_call {
 	IO_READDIR,
 	IO_FSTATFS,
 	IO_STATX,
+	IO_COPY_RANGE,
 	IO_CALL_COUNT,
 };
 
@@ -47,5 +50,20 @@ static inline int io_fault_check(enum io_call call)
 	return 0;
 }
 #endif
+
+/* Make one call: ask the fault seam first, repeat EINTR, turn -1 into a negative errno. */
+#define IO_CALL(call, expr)                         \
+	({                                          \
+		long rc_;                           \
+		do {                                \
+			rc_ = io_fault_check(call); \
+			if (rc_ < 0)                \
+				continue;           \
+			rc_ = (expr);               \
+			if (rc_ < 0)                \
+				rc_ = -errno;       \
+		} while (rc_ == -EINTR);            \
+		rc_;                                \
+	})
 
 #endif

@@ -83,19 +83,20 @@ int num_parse_u64(const char *text, uint64_t *out)
 	return 0;
 }
 
-int num_parse_size(const char *text, uint64_t *out)
+struct unit {
+	const char *suffix;
+	uint64_t factor;
+};
+
+static int parse_with_unit(const char *text, const struct unit *units, size_t count, uint64_t *out)
 {
-	static const struct {
-		const char *suffix;
-		uint64_t factor;
-	} units[] = { { "", 1 }, { "KiB", CKPT_KIB }, { "MiB", CKPT_MIB }, { "GiB", CKPT_GIB } };
 	uint64_t value;
 	const char *rest;
 	int rc = parse_digits(text, &value, &rest);
 
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (strcmp(rest, units[i].suffix) != 0)
 			continue;
 		if (!num_mul(value, units[i].factor, &value))
@@ -104,6 +105,24 @@ int num_parse_size(const char *text, uint64_t *out)
 		return 0;
 	}
 	return -EINVAL;
+}
+
+int num_parse_size(const char *text, uint64_t *out)
+{
+	static const struct unit units[] = {
+		{ "", 1 }, { "KiB", CKPT_KIB }, { "MiB", CKPT_MIB }, { "GiB", CKPT_GIB }
+	};
+
+	return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), out);
+}
+
+int num_parse_age(const char *text, uint64_t *out_secs)
+{
+	static const struct unit units[] = {
+		{ "", 1 }, { "s", 1 }, { "m", 60 }, { "h", 3600 }, { "d", 86400 }
+	};
+
+	return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), out_secs);
 }
 
 char *num_format_size(uint64_t bytes, char *out, size_t out_size)

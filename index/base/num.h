@@ -71,6 +71,9 @@ int num_parse_u64(const char *text, uint64_t *out) CKPT_MUST_CHECK;
  */
 int num_parse_size(const char *text, uint64_t *out) CKPT_MUST_CHECK;
 
+/** num_parse_age - "90", "90s", "15m", "12h", "1d" in seconds; -EINVAL, -ERANGE. */
+int num_parse_age(const char *text, uint64_t *out_secs) CKPT_MUST_CHECK;
+
 /**
  * num_format_size - "86.7 MiB" into @out (at least 16 bytes); exact bytes below 1 KiB ("712 B").
  * Returns @out.
