@@ -50,13 +50,19 @@ extern const struct cli_command cli_abort_command;
 extern const struct cli_command cli_cat_command;
 extern const struct cli_command cli_commit_command;
 extern const struct cli_command cli_cp_command;
+extern const struct cli_command cli_gc_command;
 extern const struct cli_command cli_init_command;
 extern const struct cli_command cli_latest_command;
 extern const struct cli_command cli_ls_command;
 extern const struct cli_command cli_mount_command;
+extern const struct cli_command cli_pin_command;
 extern const struct cli_command cli_reindex_command;
+extern const struct cli_command cli_rm_command;
+extern const struct cli_command cli_run_command;
 extern const struct cli_command cli_show_command;
 extern const struct cli_command cli_umount_command;
+extern const struct cli_command cli_undelete_command;
+extern const struct cli_command cli_unpin_command;
 extern const struct cli_command cli_verify_command;
 
 /** cli_status - what `ckptfs` alone does: the state of the store one stands in. */
@@ -86,6 +92,13 @@ int cli_place(const struct cli *cli, const char *path, struct ckpt_place *out, s
 	CKPT_MUST_CHECK;
 /** cli_place_describe - "group", "store" …: for messages about a place of the wrong kind. */
 const char *cli_place_describe(enum ckpt_place_kind kind);
+/**
+ * cli_place_whole - what @path means; it must be a whole checkpoint, in a store. For commands that
+ * change nothing but the checkpoint as such. ckpt_place_release() it, also after a failure.
+ * Errors: -ENOENT; -EINVAL it is something else; as ckpt_place_find.
+ */
+int cli_place_whole(const struct cli *cli, const char *path, struct ckpt_place *out,
+		    struct ckpt_err *err) CKPT_MUST_CHECK;
 /**
  * cli_place_covered - the mount hides the store, so that only its daemon can change something in
  * it.

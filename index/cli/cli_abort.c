@@ -45,22 +45,20 @@ static int abort_place(const struct ckpt_place *place, const char *path, struct 
 	return rc;
 }
 
+static int abort_path(const struct cli *cli, const char *path, struct ckpt_err *err)
+{
+	struct ckpt_place place = { .name = NULL };
+	int rc = cli_place(cli, path, &place, err);
+
+	if (rc == 0)
+		rc = abort_place(&place, path, err);
+	ckpt_place_release(&place);
+	return rc;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
-	struct ckpt_place place = { .name = NULL };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct option_args args;
-	int code;
-	int rc;
-
-	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	rc = cli_place(cli, args.items[0], &place, &err);
-	if (rc == 0)
-		rc = abort_place(&place, args.items[0], &err);
-	ckpt_place_release(&place);
-	return cli_flush(rc < 0 ? cli_report(&err) : CLI_OK);
+	return options_run_path(cli, argc, argv, abort_path);
 }
 
 const struct cli_command cli_abort_command = {

@@ -251,26 +251,22 @@ static int cat_loose(const struct ckpt_place *place, const char *path, struct ck
 	return rc;
 }
 
+static int cat(const struct cli *cli, const char *path, struct ckpt_err *err)
+{
+	struct ckpt_place place = { .name = NULL };
+	int rc = cli_place(cli, path, &place, err);
+
+	if (rc == 0 && place.kind == CKPT_PLACE_LOOSE)
+		rc = cat_loose(&place, path, err);
+	else if (rc == 0)
+		rc = cat_in_checkpoint(cli, path, err);
+	ckpt_place_release(&place);
+	return rc;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
-	struct ckpt_place place = { .name = NULL };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct option_args args;
-	int code;
-	int rc;
-
-	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	rc = cli_place(cli, args.items[0], &place, &err);
-	if (rc == 0) {
-		if (place.kind == CKPT_PLACE_LOOSE)
-			rc = cat_loose(&place, args.items[0], &err);
-		else
-			rc = cat_in_checkpoint(cli, args.items[0], &err);
-		ckpt_place_release(&place);
-	}
-	return rc < 0 ? cli_report(&err) : CLI_OK;
+	return options_run_path(cli, argc, argv, cat);
 }
 
 const struct cli_command cli_cat_command = {

@@ -45,13 +45,14 @@ static int print_found(const struct ckpt_place *place, struct ckpt_err *err)
 	return rc;
 }
 
-static int init(const char *dir, struct ckpt_err *err)
+static int init(const struct cli *cli, const char *dir, struct ckpt_err *err)
 {
 	struct ckpt_place place = { .name = NULL };
 	struct ckpt_store *store = NULL;
 	bool existed = false;
 	int rc = ckpt_store_init(dir, &existed, err);
 
+	(void)cli;
 	if (rc == 0)
 		rc = ckpt_place_find(dir, NULL, &place, err);
 	if (rc == 0)
@@ -72,16 +73,7 @@ static int init(const char *dir, struct ckpt_err *err)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct option_args args;
-	int code;
-	int rc;
-
-	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	rc = init(args.items[0], &err);
-	return cli_flush(rc < 0 ? cli_report(&err) : CLI_OK);
+	return options_run_path(cli, argc, argv, init);
 }
 
 const struct cli_command cli_init_command = {

@@ -125,16 +125,7 @@ static int latest(const struct cli *cli, const char *path, struct ckpt_err *err)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct option_args args;
-	int code;
-	int rc;
-
-	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	rc = latest(cli, args.count > 0 ? args.items[0] : NULL, &err);
-	return cli_flush(rc < 0 ? cli_report(&err) : CLI_OK);
+	return options_run_path(cli, argc, argv, latest);
 }
 
 const struct cli_command cli_latest_command = {

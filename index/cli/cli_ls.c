@@ -30,21 +30,39 @@ static const struct table_column store_columns[] = {
 	{ "COMMITTED", 0 },
 	[STORE_WAITS_FOR] = { "WAITS_FOR", TABLE_JSON_ONLY },
 	{ "ID", TABLE_JSON_ONLY },
+	{ "REMOVED", TABLE_JSON_ONLY },
 };
 
+/* The last column of one that is, or was, committed. */
+static void add_when(struct table *table, const struct found *found)
+{
+	struct ckpt_buf note;
+
+	if (!found->removed) {
+		table_text(table, found->row.committed);
+		return;
+	}
+	ckpt_buf_init(&note);
+	ckpt_buf_printf(&note, "removed %s", found->removed_at);
+	table_note(table, note.data);
+	ckpt_buf_release(&note);
+}
+
+/* Also a removed one. */
 static void add_committed(struct table *table, const struct found *found)
 {
 	const struct ckpt_db_checkpoint *row = &found->row;
 
 	table_text(table, found->name);
-	table_text(table, ckpt_state_name(found->state));
+	table_text(table, found_word(found));
 	table_number(table, row->has_step, row->step);
 	table_number(table, true, row->seq);
 	table_number(table, true, row->shard_count);
 	table_number(table, row->entries_indexed, row->size_bytes);
-	table_text(table, row->committed);
+	add_when(table, found);
 	table_text(table, NULL);
 	table_text(table, row->id);
+	table_text(table, found->removed ? found->removed_at : NULL);
 }
 
 /* Open or aborted, or committed with a manifest that cannot be used. */
@@ -64,6 +82,7 @@ static void add_other(struct table *table, const struct found *found)
 	table_note(table, note.len_bytes > 0 ? note.data : NULL);
 	table_text(table, found->waits_for[0] ? found->waits_for : NULL);
 	table_text(table, NULL);
+	table_text(table, NULL);
 	ckpt_buf_release(&note);
 }
 
@@ -72,11 +91,11 @@ static int list_store(const struct ckpt_place *place, bool json, struct ckpt_err
 {
 	struct found_list list;
 	struct table table;
-	int rc = found_load(place, FOUND_COUNT, &list, err);
+	int rc = found_load(place, FOUND_COUNT | FOUND_WAITS | FOUND_REMOVED, &list, err);
 
 	table_init(&table, store_columns, sizeof(store_columns) / sizeof(store_columns[0]));
 	for (size_t i = 0; rc == 0 && i < list.count; i++) {
-		if (list.items[i].has_row)
+		if (list.items[i].has_row || list.items[i].removed)
 			add_committed(&table, &list.items[i]);
 		else
 			add_other(&table, &list.items[i]);
@@ -212,8 +231,8 @@ const struct cli_command cli_ls_command = {
 	.args = "[--json] [PATH]",
 	.summary = "list checkpoints, or what is in one",
 	.details =
-		"Of a store or a group: every checkpoint below it, at any depth. An open one says\n"
-		"in the last column what it waits for. Of a checkpoint or a folder in it: every\n"
+		"Of a store or a group: every checkpoint below it, at any depth, also removed ones\n"
+		"that lie in the trash. An open one says in the last column what it waits for. Of a checkpoint or a folder in it: every\n"
 		"folder, shard and symbolic link, sorted by the bytes of the path.\n"
 		"PATH left out is the folder you stand in.\n",
 	.max_args = 1,

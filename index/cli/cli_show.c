@@ -110,9 +110,11 @@ static void add_size(struct show *show, const char *key, uint64_t bytes)
 static void add_head(struct show *show)
 {
 	const struct ckpt_manifest_head *head = &show->tree->manifest.head;
+	const struct ckpt_store *store = show->checkpoint->store;
+	bool pinned = store && ckpt_is_pinned(store, head->id);
 
 	add_text(show, "id", head->id);
-	add_text(show, "state", ckpt_state_name(show->checkpoint->state));
+	add_text(show, "state", pinned ? "pinned" : ckpt_state_name(show->checkpoint->state));
 	add_optional(show, "step", head->has_step, head->step);
 	add_number(show, "seq", head->seq);
 	add_optional(show, "world_size", head->has_world_size, head->world_size);
@@ -297,6 +299,15 @@ static void add_notes(struct show *show)
 		ckpt_buf_add_char(&show->out, ']');
 }
 
+static int put_out(const struct show *show, struct ckpt_err *err)
+{
+	if (ckpt_buf_check(&show->out) < 0)
+		return ckpt_err_set(err, -ENOMEM, "out of memory while printing '%s'",
+				    show->checkpoint->place.name);
+	(void)fputs(show->out.data, stdout);
+	return 0;
+}
+
 static int print_all(struct show *show, struct ckpt_err *err)
 {
 	uint64_t files;
@@ -318,12 +329,51 @@ static int print_all(struct show *show, struct ckpt_err *err)
 	add_notes(show);
 	if (show->json)
 		ckpt_buf_add_str(&show->out, "}\n]\n");
-	if (rc == 0 && ckpt_buf_check(&show->out) < 0)
-		rc = ckpt_err_set(err, -ENOMEM, "out of memory while printing '%s'",
-				  show->checkpoint->place.name);
-	if (rc == 0)
-		(void)fputs(show->out.data, stdout);
-	return rc;
+	return rc == 0 ? put_out(show, err) : rc;
+}
+
+/* --- why it is open ------------------------------------------------------------------------- */
+
+/* Which rule applies, what it goes by, and since when nothing has changed. */
+static int add_rule(struct show *show, struct ckpt_err *err)
+{
+	const struct cli_checkpoint *checkpoint = show->checkpoint;
+	int store_fd = ckpt_store_fd(checkpoint->store);
+	struct ckpt_rule_verdict verdict;
+	struct ckpt_calm calm;
+	int rc = ckpt_rules_judge(store_fd, checkpoint->place.name, &verdict, NULL, err);
+
+	if (rc < 0)
+		return rc;
+	add_text(show, "rule", verdict.rule ? verdict.rule : "none");
+	if (verdict.rule)
+		add_text(show, "proof", verdict.proof);
+	add_raw(show, "complete", verdict.complete ? "true" : "false");
+	rc = ckpt_calm_of(store_fd, checkpoint->place.name, &calm);
+	if (rc < 0)
+		return ckpt_err_sys(err, rc, "cannot look into '%s'", checkpoint->place.name);
+	add_number(show, "quiet_secs", ckpt_calm_secs(&calm));
+	return 0;
+}
+
+static int print_why(struct show *show, struct ckpt_err *err)
+{
+	const struct cli_checkpoint *checkpoint = show->checkpoint;
+	int rc = 0;
+
+	if (show->json)
+		ckpt_buf_add_str(&show->out, "[\n{");
+	show->first = true;
+	add_text(show, "name", checkpoint->place.name);
+	if (checkpoint->state == CKPT_STATE_COMMITTED)
+		add_text(show, "state", ckpt_state_name(checkpoint->state));
+	else
+		add_open(show);
+	if (checkpoint->state == CKPT_STATE_OPEN)
+		rc = add_rule(show, err);
+	if (show->json)
+		ckpt_buf_add_str(&show->out, "}\n]\n");
+	return rc == 0 ? put_out(show, err) : rc;
 }
 
 /* --- the tensors ---------------------------------------------------------------------------- */
@@ -398,26 +448,45 @@ static char *read_aborted(const struct cli_checkpoint *checkpoint)
 	return out;
 }
 
-static int show_checkpoint(const struct cli_checkpoint *checkpoint, bool tensors, bool json,
-			   struct ckpt_err *err)
+/* What is asked for. */
+enum show_what {
+	SHOW_ALL,
+	SHOW_TENSORS,
+	SHOW_WHY,
+};
+
+static int show_contents(struct show *show, enum show_what what, struct ckpt_err *err)
 {
 	struct tree tree = { .committed = false };
 	struct inventory inventory = { .items = NULL };
-	struct show show = {
-		.checkpoint = checkpoint, .tree = &tree, .inventory = &inventory, .json = json
-	};
-	int rc = tree_load(checkpoint, &tree, err);
+	int rc = tree_load(show->checkpoint, &tree, err);
 
-	ckpt_buf_init(&show.out);
 	if (rc == 0)
-		rc = inventory_load(checkpoint, &tree, &inventory, err);
-	show.aborted = read_aborted(checkpoint);
+		rc = inventory_load(show->checkpoint, &tree, &inventory, err);
+	show->tree = &tree;
+	show->inventory = &inventory;
 	if (rc == 0)
-		rc = tensors ? print_tensors(&inventory, json, err) : print_all(&show, err);
-	free(show.aborted);
-	ckpt_buf_release(&show.out);
+		rc = what == SHOW_TENSORS ? print_tensors(&inventory, show->json, err)
+					  : print_all(show, err);
+	show->tree = NULL;
+	show->inventory = NULL;
 	inventory_release(&inventory);
 	tree_release(&tree);
+	return rc;
+}
+
+static int show_checkpoint(const struct cli_checkpoint *checkpoint, enum show_what what, bool json,
+			   struct ckpt_err *err)
+{
+	struct show show = { .checkpoint = checkpoint,
+			     .aborted = read_aborted(checkpoint),
+			     .json = json };
+	int rc;
+
+	ckpt_buf_init(&show.out);
+	rc = what == SHOW_WHY ? print_why(&show, err) : show_contents(&show, what, err);
+	free(show.aborted);
+	ckpt_buf_release(&show.out);
 	return rc;
 }
 
@@ -425,9 +494,12 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	bool json = false;
 	bool tensors = false;
+	bool why = false;
 	const struct option_row rows[] = {
 		{ "tensors", 0, OPTION_FLAG, &tensors, NULL,
 		  "list the tensors: FQN DTYPE SHAPE BYTES CHUNKS" },
+		{ "why", 0, OPTION_FLAG, &why, NULL,
+		  "of an open one: what it waits for, and by which completion rule" },
 		{ "json", 0, OPTION_FLAG, &json, NULL,
 		  "one JSON array of objects, sizes in bytes" },
 		OPTION_END,
@@ -440,6 +512,10 @@ static int run(struct cli *cli, int argc, char **argv)
 
 	if (!options_parse(cli, argc, argv, rows, &args, &code))
 		return code;
+	if (tensors && why) {
+		cli_error("'--tensors' and '--why' exclude each other; give one of them");
+		return CLI_USAGE;
+	}
 	rc = cli_checkpoint_open(cli, args.items[0], &checkpoint, &err);
 	if (rc == 0 && checkpoint.place.kind == CKPT_PLACE_ENTRY)
 		rc = ckpt_err_set(
@@ -447,17 +523,24 @@ static int run(struct cli *cli, int argc, char **argv)
 			"'%s' is a part of checkpoint '%s'; show the checkpoint, or list the part with 'ckptfs ls'",
 			args.items[0], checkpoint.place.name);
 	if (rc == 0)
-		rc = show_checkpoint(&checkpoint, tensors, json, &err);
+		rc = show_checkpoint(&checkpoint,
+				     why       ? SHOW_WHY
+				     : tensors ? SHOW_TENSORS
+					       : SHOW_ALL,
+				     json, &err);
 	cli_checkpoint_release(&checkpoint);
 	return cli_flush(rc < 0 ? cli_report(&err) : CLI_OK);
 }
 
 const struct cli_command cli_show_command = {
 	.name = "show",
-	.args = "[--tensors] [--json] PATH",
+	.args = "[--tensors|--why] [--json] PATH",
 	.summary = "what is known of a checkpoint, and its tensors",
-	.details = "Lines of 'key: value', then the tensor sets and their groups with counts and\n"
-		   "bytes, then the safetensors files that are not understood.\n",
+	.details =
+		"Lines of 'key: value', then the tensor sets and their groups with counts and\n"
+		"bytes, then the safetensors files that are not understood.\n"
+		"--why: the completion rule that applies to an open checkpoint, the files it goes\n"
+		"by, whether they are there, and for how many seconds nothing has changed.\n",
 	.min_args = 1,
 	.max_args = 1,
 	.run = run,

@@ -20,16 +20,32 @@ static void find_latest(struct ckpt_store *store, struct ckpt_buf *out)
 
 static void print_counts(const struct found_list *list, const char *latest)
 {
-	uint64_t bytes = 0;
+	uint64_t committed_bytes = 0;
+	uint64_t removed_bytes = 0;
+	size_t removed_count = 0;
+	size_t pinned_count = 0;
 	char human[32];
 
-	for (size_t i = 0; i < list->count; i++)
-		bytes += list->items[i].has_row ? list->items[i].row.size_bytes : 0;
-	(void)printf("%zu committed (%s), %zu open, %zu aborted\n",
-		     found_count_state(list, CKPT_STATE_COMMITTED),
-		     num_format_size(bytes, human, sizeof(human)),
-		     found_count_state(list, CKPT_STATE_OPEN),
+	for (size_t i = 0; i < list->count; i++) {
+		const struct found *item = &list->items[i];
+
+		if (item->has_row)
+			committed_bytes += item->row.size_bytes;
+		if (item->removed)
+			removed_bytes += item->row.size_bytes;
+		removed_count += item->removed;
+		pinned_count += item->pinned;
+	}
+	(void)printf("%zu committed (%s", found_count_state(list, CKPT_STATE_COMMITTED),
+		     num_format_size(committed_bytes, human, sizeof(human)));
+	if (pinned_count > 0)
+		(void)printf(", %zu pinned", pinned_count);
+	(void)printf("), %zu open, %zu aborted", found_count_state(list, CKPT_STATE_OPEN),
 		     found_count_state(list, CKPT_STATE_ABORTED));
+	if (removed_count > 0)
+		(void)printf(", %zu removed (%s; 'ckptfs undelete PATH' brings one back)",
+			     removed_count, num_format_size(removed_bytes, human, sizeof(human)));
+	(void)printf("\n");
 	for (size_t i = 0; i < list->count; i++) {
 		const struct found *item = &list->items[i];
 
@@ -96,7 +112,7 @@ static int print_store(const struct ckpt_place *place, struct ckpt_err *err)
 
 	ckpt_buf_init(&latest);
 	if (rc == 0)
-		rc = found_load(&top, FOUND_COUNT, &list, err);
+		rc = found_load(&top, FOUND_COUNT | FOUND_WAITS | FOUND_REMOVED, &list, err);
 	if (rc == 0) {
 		(void)printf("store %s (id %s)\n", place->store_path, ckpt_store_id(store));
 		print_mounts(place->store_path);
@@ -107,7 +123,8 @@ static int print_store(const struct ckpt_place *place, struct ckpt_err *err)
 		print_counts(&list, latest.data);
 		print_names(
 			&list, CKPT_STATE_OPEN,
-			"open (make final with 'ckptfs commit PATH', drop with 'ckptfs abort PATH')");
+			"open (make final with 'ckptfs commit PATH', drop with 'ckptfs abort PATH';\n"
+			"what a rule calls complete: 'ckptfs commit --all DIR')");
 		print_names(&list, CKPT_STATE_ABORTED,
 			    "aborted ('ckptfs show PATH' tells why, 'ckptfs abort PATH' drops it)");
 		if (found_report(&list) > 0)

@@ -76,13 +76,14 @@ static int take_off(const char *point, struct ckpt_err *err)
 	return 0;
 }
 
-static int umount_path(const char *path, struct ckpt_err *err)
+static int umount_path(const struct cli *cli, const char *path, struct ckpt_err *err)
 {
 	struct ckpt_mount_list list = { .mounts = NULL };
 	const struct ckpt_mount *mount;
 	struct ckpt_buf point;
 	int rc;
 
+	(void)cli;
 	ckpt_buf_init(&point);
 	rc = mounts_absolute(path, &point, err);
 	if (rc == 0)
@@ -99,16 +100,7 @@ static int umount_path(const char *path, struct ckpt_err *err)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct option_args args;
-	int code;
-	int rc;
-
-	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	rc = umount_path(args.items[0], &err);
-	return rc < 0 ? cli_report(&err) : CLI_OK;
+	return options_run_path(cli, argc, argv, umount_path);
 }
 
 const struct cli_command cli_umount_command = {

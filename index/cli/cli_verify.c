@@ -57,11 +57,13 @@ static void print_findings(struct verify *verify)
 	verify->line_count = 0;
 }
 
-static int verify_folder(struct verify *verify, int dirfd, const char *name, struct ckpt_err *err)
+/* @store: NULL for a bare folder. */
+static int verify_folder(struct verify *verify, struct ckpt_store *store, int dirfd,
+			 const char *name, struct ckpt_err *err)
 {
-	struct ckpt_verify_options options = { .finding = keep_finding,
-					       .progress = progress_update,
-					       .ctx = verify };
+	struct ckpt_verify_options options = {
+		.finding = keep_finding, .progress = progress_update, .ctx = verify, .store = store
+	};
 	struct ckpt_verify_result result = { 0 };
 	struct ckpt_buf label;
 	int rc;
@@ -91,9 +93,21 @@ static int verify_folder(struct verify *verify, int dirfd, const char *name, str
 	return 0;
 }
 
+/* The store that the checkpoint lies in, with its index, for what is learned; NULL for a bare folder. */
+static struct ckpt_store *store_of(const struct ckpt_place *place)
+{
+	struct ckpt_store *store = NULL;
+
+	/* Where it cannot be opened, nothing is learned, and all is verified. */
+	if (place->store_path)
+		ckpt_ignore(ckpt_store_open(place->store_path, 0, NULL, &store, NULL));
+	return store;
+}
+
 static int verify_checkpoint(struct verify *verify, const char *path, struct ckpt_err *err)
 {
 	struct cli_checkpoint checkpoint;
+	struct ckpt_store *store = NULL;
 	int rc = cli_checkpoint_open(verify->cli, path, &checkpoint, err);
 
 	if (rc == 0 && checkpoint.place.kind == CKPT_PLACE_ENTRY)
@@ -101,24 +115,26 @@ static int verify_checkpoint(struct verify *verify, const char *path, struct ckp
 			err, -EINVAL,
 			"'%s' is a part of checkpoint '%s'; verify the whole, or read the part with 'ckptfs cat'",
 			path, checkpoint.place.name);
-	else if (rc == 0 && checkpoint.state == CKPT_STATE_COMMITTED)
-		rc = verify_folder(verify, checkpoint.dirfd, checkpoint.place.name, err);
-	else if (rc == 0)
+	else if (rc == 0 && checkpoint.state == CKPT_STATE_COMMITTED) {
+		store = store_of(&checkpoint.place);
+		rc = verify_folder(verify, store, checkpoint.dirfd, checkpoint.place.name, err);
+	} else if (rc == 0)
 		(void)printf("%s: %s, has no sums yet\n", checkpoint.place.name,
 			     ckpt_state_name(checkpoint.state));
+	ckpt_store_free(store);
 	cli_checkpoint_release(&checkpoint);
 	return rc;
 }
 
 /* One of many: what keeps it from being checked is said, and does not keep the others from it. */
-static int verify_one_below(struct verify *verify, const struct ckpt_store *store, const char *name,
+static int verify_one_below(struct verify *verify, struct ckpt_store *store, const char *name,
 			    struct ckpt_err *err)
 {
 	CKPT_CLOSE int fd = -1;
 	int rc = ckpt_store_open_checkpoint(store, name, &fd, err);
 
 	if (rc == 0)
-		rc = verify_folder(verify, fd, name, err);
+		rc = verify_folder(verify, store, fd, name, err);
 	/* One that was removed meanwhile is no damage. */
 	if (rc == 0 || rc == -ENOENT)
 		return 0;
@@ -137,7 +153,7 @@ static int verify_below(struct verify *verify, const struct ckpt_place *place, s
 	int rc = found_load(place, FOUND_UNREAD, &list, err);
 
 	if (rc == 0)
-		rc = ckpt_store_open(place->store_path, CKPT_STORE_NO_INDEX, NULL, &store, err);
+		rc = ckpt_store_open(place->store_path, 0, NULL, &store, err);
 	for (size_t i = 0; rc == 0 && i < list.count; i++) {
 		/*
 		 * An unusable manifest is a finding too; folders that cannot be read are in no

@@ -12,9 +12,11 @@
 
 /* As the overview shows them. */
 static const struct cli_command *const commands[] = {
-	&cli_init_command,   &cli_mount_command,  &cli_umount_command, &cli_ls_command,
-	&cli_show_command,   &cli_latest_command, &cli_cat_command,    &cli_cp_command,
-	&cli_verify_command, &cli_commit_command, &cli_abort_command,  &cli_reindex_command,
+	&cli_init_command,  &cli_mount_command,	   &cli_umount_command, &cli_run_command,
+	&cli_ls_command,    &cli_show_command,	   &cli_latest_command, &cli_cat_command,
+	&cli_cp_command,    &cli_verify_command,   &cli_commit_command, &cli_abort_command,
+	&cli_rm_command,    &cli_undelete_command, &cli_gc_command,	&cli_pin_command,
+	&cli_unpin_command, &cli_reindex_command,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

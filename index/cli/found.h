@@ -15,10 +15,14 @@
 struct found {
 	char *name;
 	enum ckpt_state state;
-	char *waits_for; /* "" where it waits for nothing */
+	char *waits_for; /* "" where it waits for nothing, or nobody asked */
 	char *problem;	 /* why it cannot be used; NULL: it can */
 	bool has_row;	 /* committed, and its manifest can be used */
 	struct ckpt_db_checkpoint row;
+	bool pinned;
+	/* Lies in the trash; state NONE, of the row only id, seq, step, counts and sizes. */
+	bool removed;
+	char removed_at[CKPT_RFC3339_SIZE];
 	bool counted; /* open ones: what lies there now */
 	uint64_t file_count;
 	uint64_t file_bytes;
@@ -34,6 +38,10 @@ enum {
 	FOUND_COUNT = 1U << 0,
 	/* Folders that may not be read, too: in no state, with a problem. */
 	FOUND_UNREAD = 1U << 1,
+	/* What each open one waits for. */
+	FOUND_WAITS = 1U << 3,
+	/* Removed checkpoints, too, at the names they had. */
+	FOUND_REMOVED = 1U << 2,
 };
 
 /**
@@ -43,6 +51,8 @@ enum {
 int found_load(const struct ckpt_place *place, unsigned int flags, struct found_list *out,
 	       struct ckpt_err *err) CKPT_MUST_CHECK;
 void found_release(struct found_list *list);
+/** found_word - "open", "aborted", "committed", or the narrower "pinned", "removed". */
+const char *found_word(const struct found *found);
 /** found_problems - how many have a problem. */
 size_t found_problems(const struct found_list *list);
 /** found_report - say each problem on stderr; returns how many. */

@@ -21,4 +21,13 @@ int mount_ioctl(const char *mount_path, struct ckpt_control *request, const char
  */
 void mount_refresh(const struct ckpt_place *place, const char *name);
 
+/**
+ * mount_settle_all - have every mount of the store that this process sees finish the sums of what
+ * was written through it into @name, so that a commit here reads nothing again A mount that cannot
+ * be asked (somebody else's, another version, dead) is passed over.
+ * Errors: -EIO a file could not be made durable; -EINTR.
+ */
+int mount_settle_all(const char *store_path, const char *name, struct ckpt_err *err)
+	CKPT_MUST_CHECK;
+
 #endif

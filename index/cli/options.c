@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "cli/signals.h"
 #include "cli/suggest.h"
 
 /* What getopt_long answers for row i: past every letter. */
@@ -161,12 +162,23 @@ static int missing_value(const struct cli *cli, const struct parser *parser)
 
 static int store_number(const struct cli *cli, const struct option_row *row, const char *text)
 {
+	static const char *const wanted[] = {
+		[OPTION_NUMBER] = "whole number from 0 on",
+		[OPTION_SIZE] = "size like 512MiB or 4GiB",
+		[OPTION_AGE] = "age like 90m, 12h or 1d",
+	};
 	struct option_number *number = row->out;
+	int rc;
 
-	if (num_parse_u64(text, &number->value) < 0) {
-		cli_error(
-			"option '--%s': '%s' is no whole number from 0 on; see 'ckptfs %s --help'",
-			row->name, text, cli->command->name);
+	if (row->kind == OPTION_SIZE)
+		rc = num_parse_size(text, &number->value);
+	else if (row->kind == OPTION_AGE)
+		rc = num_parse_age(text, &number->value);
+	else
+		rc = num_parse_u64(text, &number->value);
+	if (rc < 0) {
+		cli_error("option '--%s': '%s' is no %s; see 'ckptfs %s --help'", row->name, text,
+			  wanted[row->kind], cli->command->name);
 		return CLI_USAGE;
 	}
 	number->given = true;
@@ -181,7 +193,7 @@ static int store_value(const struct cli *cli, const struct option_row *row, cons
 		*(bool *)row->out = true;
 		return CLI_OK;
 	}
-	if (row->kind == OPTION_NUMBER)
+	if (row->kind != OPTION_LIST)
 		return store_number(cli, row, text);
 	if (array_grow(&list->items, &list->cap, list->count, sizeof(*list->items)) < 0) {
 		cli_error("out of memory");
@@ -248,6 +260,26 @@ bool options_parse(struct cli *cli, int argc, char **argv, const struct option_r
 	out->count = (size_t)(argc - optind);
 	*out_exit = check_count(cli, out);
 	return *out_exit == CLI_OK;
+}
+
+int options_run_path(struct cli *cli, int argc, char **argv,
+		     int (*fn)(const struct cli *cli, const char *path, struct ckpt_err *err))
+{
+	const struct option_row rows[] = { OPTION_END };
+	struct option_args args;
+	size_t i = 0;
+	int code;
+
+	if (!options_parse(cli, argc, argv, rows, &args, &code))
+		return code;
+	do {
+		struct ckpt_err err = CKPT_ERR_INIT;
+		int rc = fn(cli, i < args.count ? args.items[i] : NULL, &err);
+
+		if (rc != 0)
+			code = rc < 0 ? cli_report(&err) : rc;
+	} while (++i < args.count && !signals_caught());
+	return cli_flush(code);
 }
 
 void option_list_release(struct option_list *list)

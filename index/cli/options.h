@@ -18,6 +18,8 @@
 enum option_kind {
 	OPTION_FLAG,   /* bool * */
 	OPTION_NUMBER, /* struct option_number * */
+	OPTION_SIZE,   /* the same: bytes, "4GiB" */
+	OPTION_AGE,    /* the same: seconds, "12h" */
 	OPTION_LIST,   /* struct option_list *: may be given more than once */
 };
 
@@ -59,6 +61,14 @@ struct option_args {
  */
 bool options_parse(struct cli *cli, int argc, char **argv, const struct option_row *rows,
 		   struct option_args *out, int *out_exit);
+/**
+ * options_run_path - the run() of a command that has no options of its own: call @fn with each of its
+ * arguments (once with NULL where there is none), and say what failed; the next one has its own
+ * reasons to succeed
+ * @fn: 0, CLI_FAILED when it has said why, or a negative errno
+ */
+int options_run_path(struct cli *cli, int argc, char **argv,
+		     int (*fn)(const struct cli *cli, const char *path, struct ckpt_err *err));
 void option_list_release(struct option_list *list);
 
 #endif

@@ -35,6 +35,48 @@ const char *cli_place_describe(enum ckpt_place_kind kind)
 	return "unknown";
 }
 
+static int refuse_kind(const struct cli *cli, const struct ckpt_place *place, const char *path,
+		       struct ckpt_err *err)
+{
+	const char *command = cli->command->name;
+
+	if (place->kind == CKPT_PLACE_NOTHING)
+		return ckpt_err_set(err, -ENOENT,
+				    "'%s' does not exist; see what does with 'ckptfs ls'", path);
+	if (place->kind == CKPT_PLACE_GROUP)
+		return ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is a group; name the checkpoints in it, as in 'ckptfs %s %s/*'", path,
+			command, path);
+	if (place->kind == CKPT_PLACE_ENTRY)
+		return ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is a part of a checkpoint; name it as a whole: 'ckptfs %s %s'", path,
+			command, place->folder);
+	return ckpt_err_set(err, -EINVAL,
+			    "'%s' is %s, not a checkpoint; name one that 'ckptfs ls' shows", path,
+			    cli_place_describe(place->kind));
+}
+
+int cli_place_whole(const struct cli *cli, const char *path, struct ckpt_place *out,
+		    struct ckpt_err *err)
+{
+	int rc;
+
+	*out = (struct ckpt_place){ .name = NULL };
+	rc = cli_place(cli, path, out, err);
+	if (rc < 0)
+		return rc;
+	if (out->kind != CKPT_PLACE_CHECKPOINT)
+		return refuse_kind(cli, out, path, err);
+	if (!out->store_path)
+		return ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is in no store; '%s' is for checkpoints in one: make one of a folder above it with 'ckptfs init'",
+			path, cli->command->name);
+	return 0;
+}
+
 bool cli_place_covered(const struct ckpt_place *place)
 {
 	return place->mount_path && place->store_path &&
@@ -82,6 +124,10 @@ int cli_checkpoint_open(const struct cli *cli, const char *path, struct cli_chec
 	if (out->place.kind == CKPT_PLACE_NOTHING)
 		return ckpt_err_set(err, -ENOENT,
 				    "'%s' does not exist; see what does with 'ckptfs ls'", path);
+	/* What may not be entered shows nothing by which it could be known. */
+	if (out->place.kind == CKPT_PLACE_GROUP && access(out->place.folder, R_OK | X_OK) != 0 &&
+	    errno == EACCES)
+		return ckpt_err_sys(err, -EACCES, "cannot look into '%s'", path ? path : ".");
 	if (out->place.kind != CKPT_PLACE_CHECKPOINT && out->place.kind != CKPT_PLACE_ENTRY)
 		return ckpt_err_set(err, -EINVAL,
 				    "'%s' is %s, not a checkpoint; name one that 'ckptfs ls' shows",

@@ -173,8 +173,6 @@ void ckpt_db_checkpoint_release(struct ckpt_db_checkpoint *row);
 int ckpt_db_checkpoints(struct ckpt_db *db, const char *below,
 			int (*fn)(void *ctx, const struct ckpt_db_checkpoint *row), void *ctx,
 			struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_db_highest_seq - 0 where there is none. */
-int ckpt_db_highest_seq(struct ckpt_db *db, uint64_t *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 int ckpt_db_entry_by_line(struct ckpt_db *db, uint64_t slot, uint32_t line,
 			  struct ckpt_db_entry *out, struct ckpt_err *err) CKPT_MUST_CHECK;

@@ -101,24 +101,3 @@ int ckpt_db_checkpoints(struct ckpt_db *db, const char *below,
 	ckpt_buf_release(&high);
 	return rc;
 }
-
-int ckpt_db_highest_seq(struct ckpt_db *db, uint64_t *out, struct ckpt_err *err)
-{
-	struct db_query query;
-	int rc = db_query_read(db, DB_READ_HIGHEST_SEQ, &query, err);
-
-	if (rc < 0)
-		return rc;
-	rc = db_query_row(&query, err);
-	if (rc > 0) {
-		struct db_row row = { .stmt = query.stmt };
-		bool any = false;
-		uint64_t seq = db_row_opt_u64(&row, &any);
-
-		rc = row.bad ? db_row_damaged(&query, "a sequence number is none", err) : 0;
-		if (rc == 0)
-			*out = seq;
-	}
-	db_query_end(&query);
-	return rc;
-}

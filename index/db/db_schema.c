@@ -69,7 +69,6 @@ static const char *const statements[DB_STMT_COUNT] = {
 				       " FROM checkpoint WHERE slot = ?1",
 	[DB_READ_CHECKPOINTS] = "SELECT " CHECKPOINT_COLUMNS
 				" FROM checkpoint WHERE name >= ?1 AND name < ?2 ORDER BY name",
-	[DB_READ_HIGHEST_SEQ] = "SELECT max(seq) FROM checkpoint",
 	[DB_READ_ENTRY] = "SELECT " ENTRY_COLUMNS " FROM entry WHERE key = ?1",
 	[DB_READ_ENTRY_BY_NAME] = "SELECT " ENTRY_COLUMNS
 				  " FROM entry WHERE folder = ?1 AND name = ?2",

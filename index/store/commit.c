@@ -40,12 +40,35 @@ static bool has_manifest(const struct ckpt_commit *commit)
 	return ckpt_io_fstatat(commit->dirfd, CKPT_MANIFEST_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static bool is_renamed(const struct ckpt_commit *commit)
-{
-	return strcmp(commit->name, commit->final_name.data) != 0;
-}
-
 /* --- before anything is touched ---------------------------------------------------------- */
+
+/* The name that the caller wants, where only the last component of the present one is temporary. */
+static int take_wanted_name(struct ckpt_commit *commit, struct ckpt_err *err)
+{
+	const char *wanted = commit->options->final_name;
+	struct ckpt_buf own;
+	int rc = ckpt_path_check_name(wanted, err);
+
+	if (rc < 0)
+		return rc;
+	if (ckpt_path_is_temporary(wanted))
+		return ckpt_err_set(
+			err, -EINVAL,
+			"cannot commit '%s' as '%s': that is a temporary name, which is never committed; give a lasting one",
+			commit->name, wanted);
+	ckpt_buf_add_str(&commit->final_name, wanted);
+	if (strcmp(commit->name, wanted) == 0)
+		return ckpt_buf_check(&commit->final_name);
+	if (!ckpt_path_is_temporary(commit->name))
+		return ckpt_err_set(
+			err, -EINVAL,
+			"cannot commit '%s' as '%s': it has a lasting name already; rename it, then commit it by that name",
+			commit->name, wanted);
+	ckpt_buf_init(&own);
+	rc = ckpt_path_final_name(commit->name, &own, err);
+	ckpt_buf_release(&own);
+	return rc < 0 ? rc : ckpt_buf_check(&commit->final_name);
+}
 
 static int find_final_name(struct ckpt_commit *commit, struct ckpt_err *err)
 {
@@ -53,6 +76,8 @@ static int find_final_name(struct ckpt_commit *commit, struct ckpt_err *err)
 
 	if (rc < 0)
 		return rc;
+	if (commit->options->final_name)
+		return take_wanted_name(commit, err);
 	if (!ckpt_path_is_temporary(commit->name)) {
 		ckpt_buf_add_str(&commit->final_name, commit->name);
 		return ckpt_buf_check(&commit->final_name);
@@ -97,16 +122,55 @@ static int check_names(struct ckpt_commit *commit, struct ckpt_err *err)
 			"cannot commit '%s': this user cannot write in '%s/" CKPT_CONTROL_DIR
 			"', where sequence numbers are taken",
 			commit->name, ckpt_store_path(commit->store));
-	if (is_renamed(commit))
-		rc = ckpt_open_check_free(commit->store, commit->final_name.data, err);
+	if (ckpt_commit_is_temporary(commit))
+		rc = ckpt_commit_check_target(commit, err);
 	else if (has_manifest(commit))
 		rc = already_committed(commit, err);
-	if (rc < 0)
-		return rc;
-	return refuse_aborted(commit, err);
+	return rc < 0 ? rc : refuse_aborted(commit, err);
 }
 
 /* --- freezing -------------------------------------------------------------------------------- */
+
+static int busy_writer(const struct ckpt_commit *commit, const char *holder, struct ckpt_err *err)
+{
+	const char *path = ckpt_commit_find_written(commit);
+
+	/* Which file it is says more than who it is. */
+	if (path)
+		return ckpt_commit_busy(commit, path, err);
+	return ckpt_err_set(
+		err, -EBUSY,
+		"cannot commit '%s': it is being written: %s; wait for it and run 'ckptfs commit' again",
+		commit->name, holder);
+}
+
+/*
+ * One look at the sessions of others: 0 nobody to wait for, 1 look again. A writer has until
+ * *@deadline_ms, which is 0 while there was none; one that makes sums has as long as it lives.
+ */
+static int look_at_sessions(struct ckpt_commit *commit, uint64_t *deadline_ms, struct ckpt_err *err)
+{
+	uint32_t wait_ms = commit->options->lease_wait_ms;
+	struct ckpt_session_look look;
+	struct ckpt_buf holder;
+	int rc;
+
+	ckpt_buf_init(&holder);
+	rc = ckpt_session_look(commit->dirfd, true, &look, &holder);
+	if (rc < 0) {
+		ckpt_err_sys(err, rc, "cannot look into '%s/" CKPT_CONTROL_DIR "'", commit->name);
+	} else if (look.writing && *deadline_ms == 0) {
+		*deadline_ms = ckpt_clock_mono_ms() + (wait_ms ? wait_ms : SESSION_WAIT_MS);
+	} else if (look.writing && ckpt_clock_mono_ms() >= *deadline_ms) {
+		rc = busy_writer(commit, holder.data, err);
+	} else if (!look.writing) {
+		*deadline_ms = 0;
+	}
+	if (rc == 0 && (look.writing || look.summing))
+		rc = 1;
+	ckpt_buf_release(&holder);
+	return rc;
+}
 
 /*
  * Until no other process writes into it. *@out_waited: there was one, and it may have left more
@@ -115,36 +179,16 @@ static int check_names(struct ckpt_commit *commit, struct ckpt_err *err)
 static int wait_for_sessions(struct ckpt_commit *commit, bool *out_waited, struct ckpt_err *err)
 {
 	const struct timespec poll = { .tv_nsec = SESSION_POLL_NS };
-	uint32_t wait_ms = commit->options->lease_wait_ms;
-	uint64_t deadline_ms = ckpt_clock_mono_ms() + (wait_ms ? wait_ms : SESSION_WAIT_MS);
-	struct ckpt_owner self;
-	struct ckpt_buf holder;
-	bool any;
-	int rc = ckpt_owner_self(&self, err);
+	uint64_t deadline_ms = 0;
+	int rc;
 
-	ckpt_buf_init(&holder);
-	while (rc == 0) {
-		ckpt_buf_reset(&holder);
-		rc = ckpt_session_holder_but(commit->dirfd, &self, &any, &holder);
-		if (rc == -ENOENT) {
-			rc = 0;
-			break;
-		}
+	while ((rc = look_at_sessions(commit, &deadline_ms, err)) > 0) {
 		*out_waited = true;
+		rc = ckpt_commit_tick(commit, err);
 		if (rc < 0)
-			ckpt_err_sys(err, rc, "cannot look into '%s/" CKPT_CONTROL_DIR "'",
-				     commit->name);
-		else if (ckpt_clock_mono_ms() >= deadline_ms)
-			rc = ckpt_err_set(
-				err, -EBUSY,
-				"cannot commit '%s': it is being written: %s; wait for it and run 'ckptfs commit' again",
-				commit->name, holder.data);
-		else
-			rc = ckpt_commit_tick(commit, err);
-		if (rc == 0)
-			nanosleep(&poll, NULL);
+			return rc;
+		nanosleep(&poll, NULL);
 	}
-	ckpt_buf_release(&holder);
 	return rc;
 }
 
@@ -153,117 +197,6 @@ static int scan_again(struct ckpt_commit *commit, struct ckpt_err *err)
 {
 	ckpt_tree_release(&commit->tree);
 	return ckpt_tree_scan(commit->dirfd, commit->name, &commit->tree, err);
-}
-
-/* --- publishing --------------------------------------------------------------------------- */
-
-static int cannot_write(const struct ckpt_commit *commit, int rc, struct ckpt_err *err)
-{
-	if (rc == -ENOSPC || rc == -EDQUOT)
-		return ckpt_err_set(err, rc,
-				    "cannot commit '%s': no space left for '%s/" CKPT_MANIFEST_TEMP
-				    "'; free some and run 'ckptfs commit' again",
-				    commit->name, commit->name);
-	return ckpt_err_sys(err, rc, "cannot commit '%s': cannot write '%s/" CKPT_MANIFEST_TEMP "'",
-			    commit->name, commit->name);
-}
-
-/* The text as a durable file that reads back as it was written. */
-static int write_temp(int dirfd, const struct ckpt_buf *text)
-{
-	CKPT_CLOSE int fd = -1;
-	struct ckpt_buf back;
-	int rc = ckpt_io_unlinkat(dirfd, CKPT_MANIFEST_TEMP, 0);
-
-	if (rc < 0 && rc != -ENOENT)
-		return rc;
-	fd = ckpt_io_openat(dirfd, CKPT_MANIFEST_TEMP, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-			    0644);
-	if (fd < 0)
-		return fd;
-	rc = ckpt_io_pwrite_full(fd, text->data, text->len_bytes, 0);
-	if (rc == 0)
-		rc = ckpt_io_fsync(fd);
-	if (rc < 0)
-		return rc;
-	ckpt_buf_init(&back);
-	rc = ckpt_io_read_file(dirfd, CKPT_MANIFEST_TEMP, text->len_bytes, &back, NULL);
-	if (rc == 0 && (back.len_bytes != text->len_bytes ||
-			memcmp(back.data, text->data, text->len_bytes) != 0))
-		rc = -EIO;
-	ckpt_buf_release(&back);
-	return rc;
-}
-
-/*
- * Take the manifest away again: it stays open. What fails here the next commit finds and finishes.
- */
-static void unpublish(const struct ckpt_commit *commit)
-{
-	ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_FILE, 0));
-	ckpt_ignore(ckpt_io_sync_dir(commit->dirfd, CKPT_CONTROL_DIR));
-}
-
-/* Step 5. */
-static int publish_manifest(const struct ckpt_commit *commit, const struct ckpt_buf *text,
-			    struct ckpt_err *err)
-{
-	int rc = write_temp(commit->dirfd, text);
-
-	if (rc == 0)
-		rc = ckpt_io_renameat(commit->dirfd, CKPT_MANIFEST_TEMP, commit->dirfd,
-				      CKPT_MANIFEST_FILE);
-	if (rc < 0) {
-		/*
-		 * The failure to write is the one to tell; what stays is replaced by the next
-		 * commit.
-		 */
-		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_TEMP, 0));
-		return cannot_write(commit, rc, err);
-	}
-	rc = ckpt_io_sync_dir(commit->dirfd, CKPT_CONTROL_DIR);
-	if (rc < 0) {
-		unpublish(commit);
-		return ckpt_err_sys(err, rc,
-				    "cannot commit '%s': cannot make '%s/" CKPT_MANIFEST_FILE
-				    "' durable",
-				    commit->name, commit->name);
-	}
-	return 0;
-}
-
-/*
- * Step 6: to the lasting name, in the same folder. A rename never replaces a folder that is not
- * empty.
- */
-static int publish_name(const struct ckpt_commit *commit, struct ckpt_err *err)
-{
-	const char *from = ckpt_path_basename(commit->name);
-	const char *to = ckpt_path_basename(commit->final_name.data);
-	CKPT_CLOSE int parent = -1;
-	int rc = ckpt_open_parent(commit->store, commit->name, &parent);
-
-	if (rc == 0)
-		rc = ckpt_io_renameat(parent, from, parent, to);
-	if (rc == -ENOTEMPTY || rc == -EEXIST || rc == -ENOTDIR)
-		return ckpt_err_set(
-			err, -EEXIST,
-			"cannot commit '%s': '%s' came to be meanwhile; move that away and run 'ckptfs commit' again",
-			commit->name, commit->final_name.data);
-	if (rc < 0)
-		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot rename it to '%s'",
-				    commit->name, commit->final_name.data);
-	rc = ckpt_io_sync_dir(parent, ".");
-	if (rc < 0) {
-		/*
-		 * Not durable is not committed. If this fails too it is committed, and only a
-		 * power cut could tell.
-		 */
-		ckpt_ignore(ckpt_io_renameat(parent, to, parent, from));
-		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot make its new name durable",
-				    commit->name);
-	}
-	return 0;
 }
 
 /* --- what a crash left behind ------------------------------------------------------------- */
@@ -335,13 +268,13 @@ static int finish_leftover(struct ckpt_commit *commit, struct ckpt_commit_result
 	if (rc == -EBADMSG || rc == -ESTALE) {
 		out->shard_count = 0;
 		out->size_bytes = 0;
-		unpublish(commit);
+		ckpt_commit_unpublish(commit);
 		return 0;
 	}
 	if (rc < 0)
 		return ckpt_err_set(err, rc, "%s", ignored.msg);
 	*out_done = true;
-	return publish_name(commit, err);
+	return ckpt_commit_publish_name(commit, err);
 }
 
 /* --- the order ---------------------------------------------------------------------------- */
@@ -351,9 +284,11 @@ static int commit_scanned(struct ckpt_commit *commit, struct ckpt_commit_result 
 			  struct ckpt_err *err)
 {
 	struct ckpt_buf text;
-	int rc = ckpt_commit_collect(commit, err);
+	int rc = ckpt_commit_gather(commit, err);
 
 	ckpt_buf_init(&text);
+	if (rc == 0)
+		rc = ckpt_commit_collect(commit, err);
 	if (rc == 0)
 		rc = ckpt_commit_sum(commit, err);
 	if (rc == 0)
@@ -369,12 +304,7 @@ static int commit_scanned(struct ckpt_commit *commit, struct ckpt_commit_result 
 	if (rc == 0)
 		rc = refuse_aborted(commit, err);
 	if (rc == 0)
-		rc = publish_manifest(commit, &text, err);
-	if (rc == 0 && is_renamed(commit)) {
-		rc = publish_name(commit, err);
-		if (rc < 0)
-			unpublish(commit);
-	}
+		rc = ckpt_commit_publish(commit, &text, err);
 	ckpt_buf_release(&text);
 	if (rc < 0)
 		return rc;
@@ -398,7 +328,7 @@ static int commit_locked(struct ckpt_commit *commit, struct ckpt_commit_result *
 		return ckpt_err_sys(err, rc,
 				    "cannot commit '%s': it was renamed or dropped meanwhile",
 				    commit->name);
-	if (!is_renamed(commit) && has_manifest(commit))
+	if (!ckpt_commit_is_temporary(commit) && has_manifest(commit))
 		return already_committed(commit, err);
 	rc = wait_for_sessions(commit, &waited, err);
 	if (rc == 0 && waited)
@@ -407,8 +337,11 @@ static int commit_locked(struct ckpt_commit *commit, struct ckpt_commit_result *
 		rc = finish_leftover(commit, out, &done, err);
 	if (rc == 0 && !done)
 		rc = commit_scanned(commit, out, err);
-	if (rc == 0)
+	if (rc == 0) {
 		ckpt_session_end_all(commit->dirfd);
+		/* Of a commit by rule that was taken back; should it stay, nobody reads it. */
+		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_REOPENED, 0));
+	}
 	return rc;
 }
 
@@ -420,6 +353,7 @@ static void commit_release(struct ckpt_commit *commit)
 	free(commit->files);
 	free(commit->known);
 	free(commit->packed);
+	ckpt_commit_forget_told(commit);
 	/* Given tensors are borrowed: they must not go with the manifest. */
 	ckpt_commit_drop_tensors(commit);
 	ckpt_manifest_release(&commit->manifest);

@@ -113,9 +113,11 @@ static int add_scanned(struct ckpt_commit *commit, struct ckpt_err *err)
 
 	for (size_t i = 0; rc == 0 && i < commit->tree.files.count; i++) {
 		struct ckpt_tree_entry *entry = &commit->tree.files.items[i];
-		struct ckpt_commit_file file = {
-			.path = entry->path, .entry = entry, .fd = -1, .stamp = entry->stamp
-		};
+		struct ckpt_commit_file file = { .path = entry->path,
+						 .entry = entry,
+						 .known = entry->told,
+						 .fd = -1,
+						 .stamp = entry->stamp };
 
 		for (; k < known_count && strcmp(commit->known[k]->shard.path, entry->path) < 0;
 		     k++) {
@@ -306,6 +308,18 @@ static int freeze(struct ckpt_commit *commit, struct ckpt_commit_file *file, uin
 	if (file->entry)
 		file->entry->stamp = file->stamp;
 	return 0;
+}
+
+const char *ckpt_commit_find_written(const struct ckpt_commit *commit)
+{
+	for (size_t i = 0; commit->leases_work && i < commit->tree.files.count; i++) {
+		const struct ckpt_commit_file file = { .path = commit->tree.files.items[i].path };
+		CKPT_CLOSE int fd = open_file(commit, &file);
+
+		if (fd >= 0 && ckpt_lease_take(fd) == -EAGAIN)
+			return file.path;
+	}
+	return NULL;
 }
 
 int ckpt_commit_open_slice(struct ckpt_commit *commit, size_t start, size_t *out_end,

@@ -1,9 +1,10 @@
 /*
  * commit_internal.h - what the files behind a commit share: owners, leases,
  * the scan of a folder, and the state of one commit.
- * May be included only by index/store/{owner,commit_lock,open_session,lease,scan,
- * commit,commit_files,commit_sums,commit_manifest,commit_tensors,open,verify,
- * verify_pack}.c.
+ * May be included only by index/store/{owner,commit_lock,open_session,session,
+ * session_read,session_place,guard,lease,scan,commit,commit_publish,commit_files,
+ * commit_sums,commit_manifest,commit_tensors,open,open_again,verify,verify_pack,verify_learn,trash,
+ * leftovers}.c.
  */
 #ifndef CKPT_STORE_COMMIT_INTERNAL_H
 #define CKPT_STORE_COMMIT_INTERNAL_H
@@ -13,9 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/num.h"
 #include "store/manifest.h"
 #include "store/store.h"
 #include "store/store_internal.h"
@@ -35,11 +38,9 @@ int ckpt_owner_read(int dirfd, const char *path, struct ckpt_owner *out) CKPT_MU
 int ckpt_control_make(int dirfd, const char *label, int *out_fd, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 
-/**
- * ckpt_session_holder_but - as ckpt_session_holder, blind for sessions of @but (NULL: for none).
- */
-int ckpt_session_holder_but(int dirfd, const struct ckpt_owner *but, bool *out_any,
-			    struct ckpt_buf *out) CKPT_MUST_CHECK;
+/** ckpt_control_drop_empty - remove the control folder if nothing is in it; the mtime stays. */
+void ckpt_control_drop_empty(int dirfd);
+
 /** ckpt_session_start - write this process's session file, durably. */
 int ckpt_session_start(int dirfd, const char *label, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_session_touch - -ENOENT there is none. */
@@ -48,6 +49,60 @@ int ckpt_session_touch(int dirfd) CKPT_MUST_CHECK;
 void ckpt_session_end(int dirfd);
 /** ckpt_session_end_all - remove every session file. */
 void ckpt_session_end_all(int dirfd);
+
+/* A session in the making, beside its place. */
+#define CKPT_SESSION_TEMP_SUFFIX ".tmp"
+bool ckpt_session_is_half_made(const char *name);
+/**
+ * ckpt_session_each - call @fn for every name in the folder @path below @dirfd that begins with
+ * @prefix; non-zero stops and is returned.
+ */
+int ckpt_session_each(int dirfd, const char *path, const char *prefix,
+		      int (*fn)(void *ctx, int control, const char *name), void *ctx)
+	CKPT_MUST_CHECK;
+/**
+ * ckpt_session_now - now, by the clock that stamps the files in @control. On a local file system
+ * that is ours; a server's is read off a file written this moment, and where that cannot be
+ * written ours must do.
+ */
+time_t ckpt_session_now(int control);
+
+/* What the sessions of a checkpoint tell. */
+struct ckpt_session_look {
+	bool any;	/* there is one, of the living or the dead */
+	bool abandoned; /* one of the dead was not idle: its save did not end */
+	bool writing;	/* one of the living writes */
+	bool summing;	/* one of the living makes sums */
+};
+/**
+ * ckpt_session_look - look at all sessions of a checkpoint
+ * @blind_for_own: as if there were none of this process
+ * @holder: receives who writes, or makes sums
+ */
+int ckpt_session_look(int dirfd, bool blind_for_own, struct ckpt_session_look *out,
+		      struct ckpt_buf *holder) CKPT_MUST_CHECK;
+
+/* --- session_read.c --------------------------------------------------------------------- */
+
+/* Longer files tell no sums: ours are begun anew before that. */
+#define CKPT_SESSION_MAX (64 * CKPT_MIB)
+/* The sums of the dead are of use for so long: what is not committed by then is summed again. */
+#define CKPT_SESSION_KEPT_SECS 86400
+
+/* Who left a session, and how it ended. */
+struct ckpt_session_head {
+	struct ckpt_owner owner;
+	enum ckpt_session_doing doing;
+	time_t touched;
+	size_t owner_len; /* of the first line, its LF included */
+};
+/** ckpt_session_head_read - of the file @name. -ENOENT; -EBADMSG no session, or a damaged one. */
+int ckpt_session_head_read(int dirfd, const char *name, struct ckpt_session_head *out)
+	CKPT_MUST_CHECK;
+/** ckpt_session_lives - its process may still be there, and has touched it lately. */
+bool ckpt_session_lives(const struct ckpt_session_head *head, time_t now);
+/** ckpt_sessions_tidy - remove the store's sessions that are of no use any more. */
+void ckpt_sessions_tidy(int store_fd);
 
 /* --- scan.c ------------------------------------------------------------------------- */
 
@@ -72,6 +127,9 @@ struct ckpt_tree_entry {
 	uint32_t mode; /* permission bits */
 	struct ckpt_stamp stamp;
 	char *target; /* symlink; else NULL */
+	uid_t uid;
+	/* File: what a session tells of it, in the state that it has here; or NULL. Borrowed. */
+	const struct ckpt_known_shard *told;
 };
 
 struct ckpt_tree_list {
@@ -143,9 +201,10 @@ int ckpt_open_parent(struct ckpt_store *store, const char *name, int *out_fd) CK
 
 /* A stored file that the manifest will answer for: a shard of its own, or a pack. */
 struct ckpt_commit_file {
-	const char *path;		      /* borrowed from the tree or from a known shard */
-	struct ckpt_tree_entry *entry;	      /* in the tree; NULL for a pack */
-	const struct ckpt_known_shard *known; /* what a writer said of it, or NULL; never of a pack */
+	const char *path;	       /* borrowed from the tree or from a known shard */
+	struct ckpt_tree_entry *entry; /* in the tree; NULL for a pack */
+	const struct ckpt_known_shard
+		*known; /* what a writer or a session said of it, or NULL; never of a pack */
 	const struct ckpt_known_shard *const
 		*packed; /* pack: the shards in it, by offset; else NULL */
 	size_t packed_count;
@@ -167,16 +226,40 @@ struct ckpt_commit {
 	const struct ckpt_known_shard **known;	/* options->known, by path */
 	const struct ckpt_known_shard **packed; /* those in packs, by (pack, offset) */
 	size_t packed_count;
+	struct ckpt_known_shard **told; /* by sessions; see ckpt_tree_entry */
+	size_t told_count, told_cap;
 	struct ckpt_commit_file *files; /* the scanned ones by path, then the packs */
 	size_t file_count, file_cap;
 	uint64_t bytes_total; /* to be hashed */
 	_Atomic uint64_t bytes_done;
+	bool file_system_synced; /* all of it, so no folder of the checkpoint is left */
 	struct ckpt_manifest manifest;
 	bool own_tensors; /* the tensors in the manifest were found here, not given */
 };
 
 /** ckpt_commit_tick - call the caller's progress; -ECANCELED when it wants no more. Thread-safe. */
 int ckpt_commit_tick(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* session_read.c */
+/**
+ * ckpt_commit_gather - what the sessions of the checkpoint and of the store tell of the files in
+ * commit->tree, where inode and stamps fit. A session that cannot be read tells nothing. -ENOMEM.
+ */
+int ckpt_commit_gather(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+void ckpt_commit_forget_told(struct ckpt_commit *commit);
+
+/* commit_publish.c */
+/** ckpt_commit_is_temporary - it has the name of an open checkpoint, so it is to be renamed. */
+bool ckpt_commit_is_temporary(const struct ckpt_commit *commit);
+/** ckpt_commit_check_target - may it have its lasting name? -EEXIST, -EPERM, -EINVAL, -ENOENT. */
+int ckpt_commit_check_target(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_commit_publish - steps 5 and 6; on failure nothing of them is left. */
+int ckpt_commit_publish(struct ckpt_commit *commit, const struct ckpt_buf *text,
+			struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_commit_unpublish - take the manifest away again: it stays open. */
+void ckpt_commit_unpublish(const struct ckpt_commit *commit);
+/** ckpt_commit_publish_name - step 6. */
+int ckpt_commit_publish_name(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* commit_files.c */
 /**
@@ -192,6 +275,11 @@ int ckpt_commit_open_slice(struct ckpt_commit *commit, size_t start, size_t *out
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_commit_close_slice - let go of descriptors and leases. */
 void ckpt_commit_close_slice(struct ckpt_commit *commit, size_t start, size_t end);
+/**
+ * ckpt_commit_find_written - a scanned file that some process can write now; NULL: none, or leases do
+ * not tell. Borrowed.
+ */
+const char *ckpt_commit_find_written(const struct ckpt_commit *commit);
 /** ckpt_commit_busy - file that @path is open for writing; returns -EBUSY. */
 int ckpt_commit_busy(const struct ckpt_commit *commit, const char *path, struct ckpt_err *err);
 /** ckpt_commit_known_fits - the writer's sums are those of the file as it is now. */
@@ -223,6 +311,28 @@ int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct c
  * understood is left out. Errors: system, also where a file cannot be read.
  */
 int ckpt_commit_catalogue(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* --- verify_learn.c -------------------------------------------------------------------- */
+
+/* Whole digests that a verification makes, because the manifest lacks them. */
+struct ckpt_learning {
+	bool *unknown; /* one a shard: it is to be read as a whole, in order */
+	struct ckpt_digest manifest_sum;
+	struct ckpt_catalog catalog; /* what was learned before */
+	struct ckpt_learned *learned;
+	size_t learned_count, learned_cap;
+};
+/** ckpt_learning_begin - find out what is unknown; nothing without options->store. */
+int ckpt_learning_begin(struct ckpt_learning *learning, const struct ckpt_verify_options *options,
+			int dirfd, const char *label, const struct ckpt_manifest *manifest,
+			struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_learning_add - the shard number @shard_idx was read, and is right. -ENOMEM. */
+int ckpt_learning_add(struct ckpt_learning *learning, size_t shard_idx, struct ckpt_digest xxh128)
+	CKPT_MUST_CHECK;
+/** ckpt_learning_keep - write it into the store's catalog and its index, where that can be done. */
+void ckpt_learning_keep(struct ckpt_learning *learning, const struct ckpt_verify_options *options,
+			const char *label, const struct ckpt_manifest *manifest);
+void ckpt_learning_release(struct ckpt_learning *learning);
 
 /* --- verify_pack.c --------------------------------------------------------------------- */
 

@@ -37,21 +37,36 @@ static void restore_mtime(int dirfd, const struct stat *before)
 	ckpt_ignore(futimens(dirfd, times));
 }
 
+/*
+ * The control folder that root makes in a user's folder, for a mount, must not keep that user from
+ * committing or removing his own.
+ */
+static void give_to_owner(int control, const struct stat *folder)
+{
+	/* Not root: then it is the caller's, as all that he makes. */
+	if (geteuid() == 0 && folder->st_uid != 0)
+		ckpt_ignore(fchown(control, folder->st_uid, folder->st_gid));
+}
+
 int ckpt_control_make(int dirfd, const char *label, int *out_fd, struct ckpt_err *err)
 {
 	struct stat before;
+	bool made;
 	int fd = -1;
 	int rc = ckpt_io_fstat(dirfd, &before);
 
 	if (rc == 0)
 		rc = ckpt_io_mkdirat(dirfd, CKPT_CONTROL_DIR, 0777);
-	if (rc == 0)
+	made = rc == 0;
+	if (made)
 		restore_mtime(dirfd, &before);
 	if (rc == 0 || rc == -EEXIST) {
 		fd = ckpt_io_openat(dirfd, CKPT_CONTROL_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
 				    0);
 		rc = fd;
 	}
+	if (made && fd >= 0)
+		give_to_owner(fd, &before);
 	if (rc == -ENOTDIR || rc == -ELOOP)
 		return ckpt_err_set(err, rc,
 				    "'%s/" CKPT_CONTROL_DIR
@@ -64,8 +79,7 @@ int ckpt_control_make(int dirfd, const char *label, int *out_fd, struct ckpt_err
 	return 0;
 }
 
-/* Nothing in it: then the folder is as it was before anybody took the lock. */
-static void control_drop_empty(int dirfd)
+void ckpt_control_drop_empty(int dirfd)
 {
 	struct stat before;
 
@@ -185,7 +199,7 @@ void ckpt_lock_drop(int dirfd)
 {
 	/* A lock that stays is taken over: its owner is dead once this process ends. */
 	ckpt_ignore(ckpt_io_unlinkat(dirfd, CKPT_COMMIT_LOCK, 0));
-	control_drop_empty(dirfd);
+	ckpt_control_drop_empty(dirfd);
 }
 
 int ckpt_lock_holder(int dirfd, struct ckpt_buf *out)

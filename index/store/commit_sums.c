@@ -1,8 +1,8 @@
 /*
  * commit_sums.c - the sums of a commit: every stored file is read once, on all
  * cores, and made durable. Sums that a writer left are used where the stamps
- * fit; such files are synced all the same, because a sync of what is clean
- * costs little and the promise of a commit should not hang on its writers.
+ * fit; of such a file no byte is read, and nothing is synced: its writer did
+ * that before it summed.
  * Memory: a buffer a thread, and 8 bytes a block.
  */
 #include <assert.h>
@@ -116,8 +116,6 @@ static int sum_file(struct job *job, struct ckpt_err *err)
 
 	if (file->packed)
 		return check_pack(commit, file, err);
-	if (ckpt_commit_known_fits(file))
-		return 0;
 	rc = ckpt_sums_file(file->fd, file->stamp.size_bytes, &file->sums, advance, job);
 	if (rc == -EBUSY)
 		return ckpt_commit_busy(commit, file->path, err);
@@ -138,6 +136,8 @@ static void sum_job(void *arg)
 	int rc;
 
 	if (atomic_load(&run->stop))
+		return;
+	if (ckpt_commit_known_fits(job->file))
 		return;
 	rc = sum_file(job, &err);
 	if (rc == 0 && run->sync_each) {
@@ -198,42 +198,54 @@ static int sum_slices(struct run *run, struct ckpt_err *err)
 	return 0;
 }
 
-static uint64_t bytes_to_hash(const struct ckpt_commit *commit)
+/* What has to be read: bytes, and the files that have to be synced, too. */
+static uint64_t bytes_to_hash(const struct ckpt_commit *commit, size_t *out_files)
 {
 	uint64_t total = 0;
 
+	*out_files = 0;
 	for (size_t i = 0; i < commit->file_count; i++) {
-		if (!commit->files[i].packed && !ckpt_commit_known_fits(&commit->files[i]))
+		if (ckpt_commit_known_fits(&commit->files[i]))
+			continue;
+		++*out_files;
+		if (!commit->files[i].packed)
 			total += commit->files[i].stamp.size_bytes;
 	}
 	return total;
 }
 
+static int sync_file_system(struct ckpt_commit *commit, struct ckpt_err *err)
+{
+	int rc = ckpt_io_syncfs(commit->dirfd);
+
+	if (rc < 0)
+		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot make its files durable",
+				    commit->name);
+	commit->file_system_synced = true;
+	return 0;
+}
+
 int ckpt_commit_sum(struct ckpt_commit *commit, struct ckpt_err *err)
 {
-	struct run run = { .commit = commit, .sync_each = commit->file_count <= SYNC_EACH_MAX };
+	struct run run = { .commit = commit };
+	size_t unsynced;
 	int rc = ckpt_pool_new(0, QUEUE_MAX, &run.pool, err);
 
 	if (rc < 0)
 		return rc;
 	pthread_mutex_init(&run.mu, NULL);
-	commit->bytes_total = bytes_to_hash(commit);
+	commit->bytes_total = bytes_to_hash(commit, &unsynced);
+	run.sync_each = unsynced <= SYNC_EACH_MAX;
 	rc = sum_slices(&run, err);
 	ckpt_pool_free(run.pool);
 	pthread_mutex_destroy(&run.mu);
-	if (rc == 0 && !run.sync_each) {
-		rc = ckpt_io_syncfs(commit->dirfd);
-		if (rc < 0)
-			ckpt_err_sys(err, rc, "cannot commit '%s': cannot make its files durable",
-				     commit->name);
-	}
-	return rc;
+	return rc == 0 && !run.sync_each ? sync_file_system(commit, err) : rc;
 }
 
 /* The folders that the checkpoint lies in: its name must outlive a crash, too. */
-static int sync_above(const struct ckpt_commit *commit)
+static int sync_above(const struct ckpt_commit *commit, const char *name)
 {
-	CKPT_FREE char *above = strdup(commit->name);
+	CKPT_FREE char *above = strdup(name);
 	int rc = above ? ckpt_io_sync_dir(ckpt_store_fd(commit->store), ".") : -ENOMEM;
 
 	while (rc == 0 && strchr(above, '/')) {
@@ -247,14 +259,13 @@ static int sync_above(const struct ckpt_commit *commit)
 	return rc;
 }
 
-int ckpt_commit_sync_dirs(struct ckpt_commit *commit, struct ckpt_err *err)
+static int sync_dirs(struct ckpt_commit *commit)
 {
 	const struct ckpt_tree_list *dirs = &commit->tree.dirs;
-	bool synced = commit->file_count > SYNC_EACH_MAX; /* by syncfs, folders included */
 	int rc = 0;
 
 	/* By path a folder comes before what is in it: backwards is from below. */
-	for (size_t i = synced ? 0 : dirs->count; rc == 0 && i > 0; i--) {
+	for (size_t i = commit->file_system_synced ? 0 : dirs->count; rc == 0 && i > 0; i--) {
 		CKPT_CLOSE int fd = ckpt_io_open_beneath(commit->dirfd, dirs->items[i - 1].path,
 							 O_RDONLY | O_DIRECTORY, 0);
 
@@ -265,7 +276,21 @@ int ckpt_commit_sync_dirs(struct ckpt_commit *commit, struct ckpt_err *err)
 	if (rc == 0)
 		rc = ckpt_io_sync_dir(commit->dirfd, ".");
 	if (rc == 0)
-		rc = sync_above(commit);
+		rc = sync_above(commit, commit->name);
+	if (rc == 0 && ckpt_commit_is_temporary(commit))
+		rc = sync_above(commit, commit->final_name.data);
+	return rc;
+}
+
+int ckpt_commit_sync_dirs(struct ckpt_commit *commit, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (!commit->file_system_synced && commit->tree.dirs.count > SYNC_EACH_MAX)
+		rc = sync_file_system(commit, err);
+	if (rc < 0)
+		return rc;
+	rc = sync_dirs(commit);
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot commit '%s': cannot make its folders durable",
 				    commit->name);

@@ -15,7 +15,6 @@
 #include "base/path.h"
 #include "store/commit_internal.h"
 
-#define PARTIAL_SUFFIX ".partial"
 #define TRASH_DIR CKPT_CONTROL_DIR "/trash"
 /* Others that begin and drop the same name send us round this often at most. */
 #define BEGIN_TRIES_MAX 4
@@ -224,21 +223,20 @@ static int drop(struct ckpt_store *store, const char *name, struct ckpt_err *err
 	return rc < 0 ? ckpt_err_prefix(err, rc, "cannot drop '%s'", name) : 0;
 }
 
-/* -EBUSY when somebody writes into it. */
-static int check_sessions(int dirfd, const char *name, bool *out_any, struct ckpt_err *err)
+/* -EBUSY when somebody writes into it, or makes sums of what is in it. */
+static int check_sessions(int dirfd, const char *name, struct ckpt_session_look *out,
+			  struct ckpt_err *err)
 {
 	struct ckpt_buf holder;
 	int rc;
 
 	ckpt_buf_init(&holder);
-	rc = ckpt_session_holder(dirfd, out_any, &holder);
-	if (rc == 0)
+	rc = ckpt_session_look(dirfd, false, out, &holder);
+	if (rc < 0)
+		ckpt_err_sys(err, rc, "cannot look into '%s/" CKPT_CONTROL_DIR "'", name);
+	else if (out->writing || out->summing)
 		rc = ckpt_err_set(err, -EBUSY, "'%s' is being written: %s; end that first", name,
 				  holder.data);
-	else if (rc == -ENOENT)
-		rc = 0;
-	else
-		ckpt_err_sys(err, rc, "cannot look into '%s/" CKPT_CONTROL_DIR "'", name);
 	ckpt_buf_release(&holder);
 	return rc;
 }
@@ -266,12 +264,12 @@ static int check_open(struct ckpt_store *store, const char *name, int dirfd, str
 
 static int abort_locked(struct ckpt_store *store, const char *name, int dirfd, struct ckpt_err *err)
 {
-	bool any;
+	struct ckpt_session_look look;
 	int rc = ckpt_open_still_there(store, name, dirfd);
 
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot drop '%s'", name);
-	rc = check_sessions(dirfd, name, &any, err);
+	rc = check_sessions(dirfd, name, &look, err);
 	return rc < 0 ? rc : drop(store, name, err);
 }
 
@@ -314,9 +312,9 @@ static bool has_packs(int dirfd)
  */
 static int reuse(struct ckpt_store *store, const char *open_name, int dirfd, struct ckpt_err *err)
 {
-	bool any_session = false;
+	struct ckpt_session_look look;
 	bool empty = false;
-	int rc = check_sessions(dirfd, open_name, &any_session, err);
+	int rc = check_sessions(dirfd, open_name, &look, err);
 
 	if (rc == 0)
 		rc = ckpt_tree_check_inside(dirfd, open_name, &empty, err);
@@ -327,7 +325,7 @@ static int reuse(struct ckpt_store *store, const char *open_name, int dirfd, str
 			err, -EEXIST,
 			"'%s' is complete, only its commit was interrupted; finish it with 'ckptfs commit %s', or drop it with 'ckptfs abort %s'",
 			open_name, open_name, open_name);
-	if (any_session || holds(dirfd, CKPT_ABORTED_FILE)) {
+	if (look.abandoned || holds(dirfd, CKPT_ABORTED_FILE)) {
 		rc = drop(store, open_name, err);
 		return rc < 0 ? rc : -EAGAIN;
 	}
@@ -411,7 +409,7 @@ int ckpt_open_begin(struct ckpt_store *store, const char *name, struct ckpt_buf 
 	if (rc < 0)
 		return rc;
 	ckpt_buf_init(&open_name);
-	ckpt_buf_printf(&open_name, "%s" PARTIAL_SUFFIX, name);
+	ckpt_buf_printf(&open_name, "%s" CKPT_PARTIAL_SUFFIX, name);
 	rc = ckpt_buf_check(&open_name);
 	if (rc == 0)
 		rc = ckpt_path_check_name(open_name.data, err);

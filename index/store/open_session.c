@@ -3,6 +3,7 @@
  * the file `.ckptfs/session-HOST-PID` with its owner in the first line, touched
  * every 10 seconds. It is dead when its process is known to be gone, or when it
  * was not touched for CKPT_SESSION_DEAD_SECS by the file system's own clock.
+ * What stands in it behind the owner is read in session_read.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +18,6 @@
 #include "base/path.h"
 #include "store/commit_internal.h"
 
-#define PREFIX_LEN (sizeof(CKPT_SESSION_PREFIX) - 1)
 /* Written and removed at once, to learn what time the file system's server has. */
 #define CLOCK_FILE "clock"
 
@@ -87,14 +87,11 @@ void ckpt_session_end(int dirfd)
 
 /* --- looking at all of them ------------------------------------------------------ */
 
-/*
- * Call @fn for every name in the control folder that begins as a session's; non-zero stops and is
- * returned.
- */
-static int each_session(int dirfd, int (*fn)(void *ctx, int control, const char *name), void *ctx)
+int ckpt_session_each(int dirfd, const char *path, const char *prefix,
+		      int (*fn)(void *ctx, int control, const char *name), void *ctx)
 {
-	int control =
-		ckpt_io_openat(dirfd, CKPT_CONTROL_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	size_t prefix_len = strlen(prefix);
+	int control = ckpt_io_openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	const char *name;
 	DIR *dir;
 	int rc;
@@ -108,7 +105,7 @@ static int each_session(int dirfd, int (*fn)(void *ctx, int control, const char 
 		return rc;
 	}
 	while ((rc = ckpt_io_readdir(dir, &name)) > 0) {
-		if (strncmp(name, CKPT_SESSION_PREFIX, PREFIX_LEN) != 0)
+		if (strncmp(name, prefix, prefix_len) != 0)
 			continue;
 		rc = fn(ctx, control, name);
 		if (rc != 0)
@@ -116,6 +113,14 @@ static int each_session(int dirfd, int (*fn)(void *ctx, int control, const char 
 	}
 	closedir(dir);
 	return rc;
+}
+
+bool ckpt_session_is_half_made(const char *name)
+{
+	size_t len = strlen(name);
+	size_t suffix_len = strlen(CKPT_SESSION_TEMP_SUFFIX);
+
+	return len > suffix_len && strcmp(name + len - suffix_len, CKPT_SESSION_TEMP_SUFFIX) == 0;
 }
 
 static int remove_one(void *ctx, int control, const char *name)
@@ -129,15 +134,11 @@ static int remove_one(void *ctx, int control, const char *name)
 void ckpt_session_end_all(int dirfd)
 {
 	/* As in remove_one. */
-	ckpt_ignore(each_session(dirfd, remove_one, NULL));
+	ckpt_ignore(
+		ckpt_session_each(dirfd, CKPT_CONTROL_DIR, CKPT_SESSION_PREFIX, remove_one, NULL));
 }
 
-/*
- * Now, by the clock that stamps files here. On a local file system that is
- * ours; a server's is read off a file written this moment. Where that cannot
- * be written ours must do.
- */
-static time_t file_system_now(int control)
+time_t ckpt_session_now(int control)
 {
 	struct stat st = { .st_mtim = { .tv_sec = 0 } };
 	bool is_network = false;
@@ -156,60 +157,135 @@ static time_t file_system_now(int control)
 	return st.st_mtim.tv_sec;
 }
 
-static bool same_process(const struct ckpt_owner *a, const struct ckpt_owner *b)
+bool ckpt_session_lives(const struct ckpt_session_head *head, time_t now)
 {
-	return a->pid == b->pid && a->pid_ns == b->pid_ns && a->start_ticks == b->start_ticks &&
-	       strcmp(a->boot_id, b->boot_id) == 0 && strcmp(a->host, b->host) == 0;
+	return ckpt_owner_alive(&head->owner) && now - head->touched < CKPT_SESSION_DEAD_SECS;
 }
 
 struct search {
-	const struct ckpt_owner *but; /* or NULL */
-	bool any;
-	struct ckpt_buf *out;
+	const struct ckpt_owner *self;
+	bool blind_for_own;
+	time_t now; /* 0: not asked yet */
+	struct ckpt_session_look *look;
+	struct ckpt_buf *holder;
 };
 
-static bool is_fresh(int control, const char *name)
+/* A living one that somebody has to wait for; a writer is the one to name. */
+static void note_holder(struct search *search, const struct ckpt_session_head *head)
 {
-	struct stat st;
+	struct ckpt_session_look *look = search->look;
+	bool is_writing = head->doing == CKPT_SESSION_WRITING;
 
-	if (ckpt_io_fstatat(control, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return false;
-	return file_system_now(control) - st.st_mtim.tv_sec < CKPT_SESSION_DEAD_SECS;
+	if (look->writing || (look->summing && !is_writing))
+		return;
+	look->writing = is_writing;
+	look->summing = look->summing || !is_writing;
+	ckpt_buf_reset(search->holder);
+	ckpt_buf_printf(search->holder, "%s on %s, pid %lld",
+			is_writing ? "writer" : "sums being made", head->owner.host,
+			(long long)head->owner.pid);
 }
 
-/* 1 when this one lives. Session files appear whole, so a damaged one has nobody behind it. */
-static int look(void *ctx, int control, const char *name)
+/* Session files appear whole, so a damaged one has nobody behind it. */
+static int look_at(void *ctx, int control, const char *name)
 {
 	struct search *search = ctx;
-	struct ckpt_owner owner;
-	int rc = ckpt_owner_read(control, name, &owner);
+	struct ckpt_session_head head;
+	bool own;
+	int rc;
 
+	if (ckpt_session_is_half_made(name))
+		return 0;
+	rc = ckpt_session_head_read(control, name, &head);
 	if (rc == -ENOENT)
 		return 0;
 	if (rc < 0 && rc != -EBADMSG)
 		return rc;
-	if (rc == 0 && search->but && same_process(&owner, search->but))
+	own = rc == 0 && ckpt_owner_is_same(&head.owner, search->self);
+	if (own && search->blind_for_own)
 		return 0;
-	search->any = true;
-	if (rc < 0 || !ckpt_owner_alive(&owner) || !is_fresh(control, name))
-		return 0;
-	ckpt_buf_printf(search->out, "writer on %s, pid %lld", owner.host, (long long)owner.pid);
-	return 1;
+	search->look->any = true;
+	if (rc == 0 && search->now == 0)
+		search->now = ckpt_session_now(control);
+	if (rc < 0 || !ckpt_session_lives(&head, search->now))
+		search->look->abandoned = search->look->abandoned || rc < 0 ||
+					  head.doing != CKPT_SESSION_IDLE;
+	/* Nobody waits for sums that he makes himself. */
+	else if (head.doing == CKPT_SESSION_WRITING || (head.doing == CKPT_SESSION_SUMMING && !own))
+		note_holder(search, &head);
+	return 0;
 }
 
-int ckpt_session_holder_but(int dirfd, const struct ckpt_owner *but, bool *out_any,
-			    struct ckpt_buf *out)
+int ckpt_session_look(int dirfd, bool blind_for_own, struct ckpt_session_look *out,
+		      struct ckpt_buf *holder)
 {
-	struct search search = { .but = but, .out = out };
-	int rc = each_session(dirfd, look, &search);
+	struct ckpt_session_look look = { .any = false };
+	struct ckpt_owner self;
+	struct search search = {
+		.self = &self, .blind_for_own = blind_for_own, .look = &look, .holder = holder
+	};
+	int rc = ckpt_owner_self(&self, NULL);
 
-	if (rc < 0 && rc != -ENOENT)
-		return rc;
-	*out_any = search.any;
-	return rc > 0 ? ckpt_buf_check(out) : -ENOENT;
+	if (rc == 0)
+		rc = ckpt_session_each(dirfd, CKPT_CONTROL_DIR, CKPT_SESSION_PREFIX, look_at,
+				       &search);
+	if (rc == -ENOENT)
+		rc = 0;
+	if (rc == 0)
+		rc = ckpt_buf_check(holder);
+	if (rc == 0)
+		*out = look;
+	return rc;
 }
 
 int ckpt_session_holder(int dirfd, bool *out_any, struct ckpt_buf *out)
 {
-	return ckpt_session_holder_but(dirfd, NULL, out_any, out);
+	struct ckpt_session_look look;
+	struct ckpt_buf holder;
+	int rc;
+
+	ckpt_buf_init(&holder);
+	rc = ckpt_session_look(dirfd, false, &look, &holder);
+	if (rc == 0) {
+		*out_any = look.any;
+		ckpt_buf_add(out, holder.data, holder.len_bytes);
+		rc = look.writing || look.summing ? ckpt_buf_check(out) : -ENOENT;
+	}
+	ckpt_buf_release(&holder);
+	return rc;
+}
+
+static int remove_dead(void *ctx, int control, const char *name)
+{
+	struct ckpt_session_head head;
+	const time_t *now = ctx;
+	int rc = ckpt_session_head_read(control, name, &head);
+
+	if (rc == -EBADMSG || (rc == 0 && !ckpt_session_lives(&head, *now)))
+		ckpt_ignore(ckpt_io_unlinkat(control, name, 0)); /* as in remove_one */
+	return 0;
+}
+
+void ckpt_leftovers_drop(const struct ckpt_store *store, const char *name)
+{
+	CKPT_CLOSE int dirfd =
+		ckpt_io_open_beneath(ckpt_store_fd(store), name, O_RDONLY | O_DIRECTORY, 0);
+	struct ckpt_buf holder;
+	struct stat st;
+	time_t now;
+
+	if (dirfd < 0 || ckpt_store_read_only(store))
+		return;
+	/* A living holder has it at hand this moment, and removes both itself. */
+	ckpt_buf_init(&holder);
+	if (ckpt_lock_holder(dirfd, &holder) != -ENOENT) {
+		ckpt_buf_release(&holder);
+		return;
+	}
+	ckpt_buf_release(&holder);
+	if (ckpt_io_fstatat(dirfd, CKPT_COMMIT_LOCK, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		ckpt_ignore(ckpt_io_unlinkat(dirfd, CKPT_COMMIT_LOCK, 0)); /* as in remove_one */
+	now = time(NULL);
+	ckpt_ignore(
+		ckpt_session_each(dirfd, CKPT_CONTROL_DIR, CKPT_SESSION_PREFIX, remove_dead, &now));
 }

@@ -110,26 +110,45 @@ void ckpt_owner_print(const struct ckpt_owner *owner, struct ckpt_buf *out)
 			(unsigned long long)owner->start_ticks, (unsigned long long)owner->pid_ns);
 }
 
+static bool is_member(const struct ckpt_json *root, const char *key, enum ckpt_json_kind kind,
+		      const struct ckpt_json **out)
+{
+	*out = ckpt_json_get(root, key);
+	return *out && ckpt_json_kind(*out) == kind;
+}
+
+/* A number that may be left out: 0 then, and where it is none. */
+static uint64_t optional_number(const struct ckpt_json *root, const char *key)
+{
+	const struct ckpt_json *value;
+
+	if (!is_member(root, key, CKPT_JSON_INT, &value) || ckpt_json_int(value) < 0)
+		return 0;
+	return (uint64_t)ckpt_json_int(value);
+}
+
+/* Host and pid must be there; what else a writer leaves out is not compared. */
 static int decode(const struct ckpt_json *root, struct ckpt_owner *out)
 {
 	struct ckpt_owner owner = { .pid = 0 };
-	const char *host = NULL;
-	const char *boot_id = NULL;
-	const struct ckpt_json_field fields[] = {
-		{ "host", CKPT_FIELD_STRING, &host, NULL },
-		{ "pid", CKPT_FIELD_I64, &owner.pid, NULL },
-		{ "boot_id", CKPT_FIELD_STRING, &boot_id, NULL },
-		{ "start_ticks", CKPT_FIELD_U64, &owner.start_ticks, NULL },
-		{ "pid_ns", CKPT_FIELD_U64, &owner.pid_ns, NULL },
-	};
-	int rc = ckpt_json_decode(root, fields, sizeof(fields) / sizeof(fields[0]), NULL);
+	const struct ckpt_json *value;
+	const char *host;
 
-	if (rc < 0)
-		return rc;
-	if (owner.pid <= 0 || strlen(host) >= sizeof(owner.host) || ckpt_uuid_check(boot_id) < 0)
+	if (ckpt_json_kind(root) != CKPT_JSON_OBJECT ||
+	    !is_member(root, "host", CKPT_JSON_STRING, &value))
+		return -EBADMSG;
+	host = ckpt_json_string(value);
+	if (strlen(host) >= sizeof(owner.host))
 		return -EBADMSG;
 	memcpy(owner.host, host, strlen(host) + 1);
-	memcpy(owner.boot_id, boot_id, sizeof(owner.boot_id));
+	if (!is_member(root, "pid", CKPT_JSON_INT, &value) || ckpt_json_int(value) <= 0)
+		return -EBADMSG;
+	owner.pid = ckpt_json_int(value);
+	if (is_member(root, "boot_id", CKPT_JSON_STRING, &value) &&
+	    ckpt_uuid_check(ckpt_json_string(value)) == 0)
+		memcpy(owner.boot_id, ckpt_json_string(value), sizeof(owner.boot_id));
+	owner.start_ticks = optional_number(root, "start_ticks");
+	owner.pid_ns = optional_number(root, "pid_ns");
 	*out = owner;
 	return 0;
 }
@@ -155,14 +174,21 @@ bool ckpt_owner_alive(const struct ckpt_owner *owner)
 
 	if (ckpt_owner_self(&self, NULL) < 0 || strcmp(owner->host, self.host) != 0)
 		return true;
-	if (strcmp(owner->boot_id, self.boot_id) != 0)
+	if (owner->boot_id[0] != '\0' && strcmp(owner->boot_id, self.boot_id) != 0)
 		return false;
+	/* Not told, it may be another's, too. */
 	if (owner->pid_ns != self.pid_ns)
 		return true;
 	rc = process_start(owner->pid, &start, &runs);
 	if (rc < 0)
 		return rc != -ENOENT;
-	return runs && start == owner->start_ticks;
+	return runs && (owner->start_ticks == 0 || start == owner->start_ticks);
+}
+
+bool ckpt_owner_is_same(const struct ckpt_owner *a, const struct ckpt_owner *b)
+{
+	return a->pid == b->pid && a->pid_ns == b->pid_ns && a->start_ticks == b->start_ticks &&
+	       strcmp(a->boot_id, b->boot_id) == 0 && strcmp(a->host, b->host) == 0;
 }
 
 int ckpt_owner_read(int dirfd, const char *path, struct ckpt_owner *out)
@@ -177,5 +203,9 @@ int ckpt_owner_read(int dirfd, const char *path, struct ckpt_owner *out)
 	if (rc < 0)
 		return rc;
 	end = memchr(text, '\n', len_bytes);
-	return end ? ckpt_owner_parse(text, (size_t)(end - text), out) : -EBADMSG;
+	rc = end ? ckpt_owner_parse(text, (size_t)(end - text), out) : -EBADMSG;
+	if (rc < 0)
+		return rc;
+	/* A lock is never touched: it must say all by which its owner can be known to be dead. */
+	return out->boot_id[0] != '\0' && out->start_ticks > 0 && out->pid_ns > 0 ? 0 : -EBADMSG;
 }

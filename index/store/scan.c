@@ -114,6 +114,7 @@ static struct ckpt_tree_entry *add(struct scan *scan, struct ckpt_tree_list *lis
 	entry = &list->items[list->count++];
 	*entry = (struct ckpt_tree_entry){ .path = path,
 					   .mode = st->st_mode & 07777,
+					   .uid = st->st_uid,
 					   .stamp = ckpt_stamp_of(st) };
 	return entry;
 }

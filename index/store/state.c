@@ -17,7 +17,10 @@
  *   checkpoint or ckpt ("step-100", "global_step100", "epoch=0-step=9.ckpt").
  * - A folder is recognised by a strong mark at its top; by a weak one there
  *   if its name is numbered; by any mark in a folder directly in it that
- *   is not numbered, if its own name is (Megatron's iter_0000100/mp_rank_00).
+ *   is not numbered, if its own name is (Megatron's iter_0000100/mp_rank_00), or
+ *   that is, if its own is transformers' (checkpoint-500/global_step500).
+ * - Some folders are always parts of a checkpoint, by their name
+ *   (pytorch_model_fsdp_0): the one that they lie in is recognised by them.
  * - It is a group all the same when a numbered folder directly in it has a
  *   strong mark (a trainer saves the last model beside its checkpoint-N), or
  *   when any folder below it is a checkpoint by manifest, lock or session.
@@ -67,13 +70,13 @@ int ckpt_manifest_stat(int dirfd, const char *name, struct stat *out)
 	ckpt_path_join(&path, name, CKPT_MANIFEST_FILE);
 	rc = ckpt_buf_check(&path);
 	if (rc == 0)
-		rc = fd = ckpt_io_open_beneath(dirfd, path.data, O_PATH, 0);
+		rc = fd = ckpt_io_open_beneath(dirfd, path.data, O_PATH | O_NOFOLLOW, 0);
 	ckpt_buf_release(&path);
 	if (rc >= 0)
 		rc = ckpt_io_fstat(fd, out);
 	if (rc < 0)
 		return is_absence(rc) ? -ENOENT : rc;
-	return S_ISREG(out->st_mode) ? 0 : -ENOENT;
+	return S_ISREG(out->st_mode) ? 0 : -EBADMSG;
 }
 
 static int depth_of(const char *name)
@@ -87,39 +90,31 @@ static int depth_of(const char *name)
 
 /* --- names that say something ------------------------------------------------ */
 
-static bool ends_with(const char *text, const char *suffix)
-{
-	size_t len = strlen(text);
-	size_t suffix_len = strlen(suffix);
-
-	return len >= suffix_len && strcmp(text + len - suffix_len, suffix) == 0;
-}
-
-static bool starts_with(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
 static bool is_strong_mark(const char *name)
 {
 	if (strcmp(name, ".metadata") == 0 || strcmp(name, "trainer_state.json") == 0 ||
 	    strcmp(name, "_CHECKPOINT_METADATA") == 0)
 		return true;
-	if (starts_with(name, "pytorch_model") &&
-	    (ends_with(name, ".bin") || ends_with(name, ".bin.index.json")))
+	if (ckpt_has_prefix(name, "pytorch_model") &&
+	    (ckpt_has_suffix(name, ".bin") || ckpt_has_suffix(name, ".bin.index.json")))
 		return true;
-	return ends_with(name, ".distcp") || ends_with(name, ".safetensors") ||
-	       ends_with(name, ".safetensors.index.json");
+	return ckpt_has_suffix(name, ".distcp") || ckpt_has_suffix(name, ".safetensors") ||
+	       ckpt_has_suffix(name, ".safetensors.index.json");
 }
 
 static bool is_weak_mark(const char *name)
 {
-	return ends_with(name, ".pt") || ends_with(name, ".pth");
+	return ckpt_has_suffix(name, ".pt") || ckpt_has_suffix(name, ".pth");
 }
 
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
+}
+
+static bool is_all_digits(const char *text)
+{
+	return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
 }
 
 /*
@@ -141,18 +136,41 @@ static bool has_number_behind(const char *name, const char *word)
 	return false;
 }
 
-static bool is_numbered(const char *name)
+bool ckpt_name_is_numbered(const char *name)
 {
 	static const char *const words[] = { "step",  "iter",	    "iteration",
 					     "epoch", "checkpoint", "ckpt" };
 
-	if (*name != '\0' && name[strspn(name, "0123456789")] == '\0')
+	if (is_all_digits(name))
 		return true;
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (has_number_behind(name, words[i]))
 			return true;
 	}
 	return false;
+}
+
+bool ckpt_name_is_part(const char *name)
+{
+	static const char *const numbered[] = { "pytorch_model_fsdp_", "optimizer_" };
+
+	for (size_t i = 0; i < sizeof(numbered) / sizeof(numbered[0]); i++) {
+		if (ckpt_has_prefix(name, numbered[i]) && is_all_digits(name + strlen(numbered[i])))
+			return true;
+	}
+	return strcmp(name, "sharded") == 0;
+}
+
+bool ckpt_name_is_trainer(const char *name)
+{
+	static const char prefix[] = "checkpoint-";
+
+	return ckpt_has_prefix(name, prefix) && is_all_digits(name + sizeof(prefix) - 1);
+}
+
+static bool is_unnumbered(const char *name)
+{
+	return !ckpt_name_is_numbered(name);
 }
 
 /* --- what lies in a folder ----------------------------------------------------- */
@@ -296,10 +314,11 @@ static int read_marks(int dirfd, bool manifest_decides, struct marks *out)
 	struct stat st;
 	int rc = ckpt_manifest_stat(dirfd, "", &st);
 
-	out->manifest = rc == 0;
+	/* Something else in its place is a damaged manifest, not none. */
+	out->manifest = rc == 0 || rc == -EBADMSG;
 	if (out->manifest && manifest_decides)
 		return 0;
-	if (rc == -ENOENT)
+	if (rc == -ENOENT || rc == -EBADMSG)
 		rc = 0;
 	if (rc == 0)
 		rc = exists_at(dirfd, CKPT_ABORTED_FILE, &out->aborted);
@@ -365,17 +384,15 @@ static int holds_checkpoint(int dirfd, const struct look *top, int depth, bool *
 	return rc;
 }
 
-/*
- * Does a sub-folder that is numbered, or is not, have a mark? *@out is left alone where none has.
- */
-static int any_child_has_mark(int dirfd, const struct look *top, bool numbered, bool weak_will_do,
-			      bool *out)
+/* Does a sub-folder with such a name have a mark? *@out is left alone where none has. */
+static int any_child_has_mark(int dirfd, const struct look *top, bool (*is_such)(const char *name),
+			      bool weak_will_do, bool *out)
 {
 	for (size_t i = 0; i < top->dir_count; i++) {
 		struct look look;
 		int rc;
 
-		if (is_numbered(top->dirs[i]) != numbered)
+		if (!is_such(top->dirs[i]))
 			continue;
 		rc = look_at(dirfd, top->dirs[i], &look);
 		if (rc < 0)
@@ -386,22 +403,40 @@ static int any_child_has_mark(int dirfd, const struct look *top, bool numbered, 
 	return 0;
 }
 
+/* Does what lies in the folder's own folders make it a checkpoint? */
+static int recognise_by_children(int dirfd, const char *base, const struct look *top, bool *out)
+{
+	int rc = any_child_has_mark(dirfd, top, ckpt_name_is_part, false, out);
+
+	if (rc == 0 && !*out && ckpt_name_is_numbered(base))
+		rc = any_child_has_mark(dirfd, top, is_unnumbered, true, out);
+	if (rc == 0 && !*out && ckpt_name_is_trainer(base))
+		rc = any_child_has_mark(dirfd, top, ckpt_name_is_numbered, true, out);
+	return rc;
+}
+
 /* The rules at the top of this file. */
 static int recognise(int dirfd, const char *name, bool *out)
 {
-	bool numbered = is_numbered(ckpt_path_basename(name));
+	const char *base = ckpt_path_basename(name);
 	bool is_group = false;
 	bool found;
 	struct look top;
-	int rc = look_at(dirfd, "", &top);
+	int rc;
 
+	/* A part of something; right below the store there is nothing to be a part of. */
+	if (base != name && ckpt_name_is_part(base)) {
+		*out = false;
+		return 0;
+	}
+	rc = look_at(dirfd, "", &top);
 	if (rc < 0)
 		return rc;
-	found = top.strong || (top.weak && numbered);
-	if (!found && numbered)
-		rc = any_child_has_mark(dirfd, &top, false, true, &found);
+	found = top.strong || (top.weak && ckpt_name_is_numbered(base));
+	if (!found)
+		rc = recognise_by_children(dirfd, base, &top, &found);
 	if (rc == 0 && found)
-		rc = any_child_has_mark(dirfd, &top, true, false, &is_group);
+		rc = any_child_has_mark(dirfd, &top, ckpt_name_is_numbered, false, &is_group);
 	if (rc == 0 && found && !is_group)
 		rc = holds_checkpoint(dirfd, &top, depth_of(name) + 1, &is_group);
 	look_release(&top);
@@ -424,14 +459,41 @@ static void print_rename(const char *name, struct ckpt_buf *out)
 	ckpt_buf_release(&final_name);
 }
 
-static void print_wait(const char *name, const struct marks *marks, struct ckpt_buf *out)
+/* All its files are there: the mount that wrote it commits it, unless there is none (any more). */
+static void print_complete(int store_fd, const char *name, const char *rule, struct ckpt_buf *out)
 {
-	if (marks->holder.len_bytes > 0)
-		ckpt_buf_add(out, marks->holder.data, marks->holder.len_bytes);
-	else if (marks->manifest)
-		print_rename(name, out);
+	struct ckpt_calm calm;
+
+	if (ckpt_calm_of(store_fd, name, &calm) == 0 &&
+	    ckpt_calm_secs(&calm) < CKPT_RULE_QUIET_SECS)
+		ckpt_buf_printf(out, "%d s without a change", CKPT_RULE_QUIET_SECS);
 	else
+		ckpt_buf_printf(out, "a commit: complete by rule '%s'", rule);
+}
+
+static void print_rule(int store_fd, const char *name, struct ckpt_buf *out)
+{
+	struct ckpt_rule_verdict verdict;
+
+	/* What cannot be looked into now can be committed all the same. */
+	if (ckpt_rules_judge(store_fd, name, &verdict, out, NULL) < 0)
 		ckpt_buf_add_str(out, "a commit");
+	else if (verdict.complete)
+		print_complete(store_fd, name, verdict.rule, out);
+}
+
+static void print_wait(int store_fd, const char *name, const struct marks *marks,
+		       struct ckpt_buf *out)
+{
+	if (marks->holder.len_bytes > 0) {
+		ckpt_buf_add(out, marks->holder.data, marks->holder.len_bytes);
+	} else if (ckpt_path_is_temporary(name)) {
+		print_rename(name, out);
+		if (!marks->manifest)
+			ckpt_buf_add_str(out, ", or a commit");
+	} else {
+		print_rule(store_fd, name, out);
+	}
 }
 
 static int judge(int dirfd, const char *name, const struct marks *marks, enum ckpt_state *out)
@@ -477,7 +539,7 @@ int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct c
 	if (rc == 0)
 		rc = judge(fd, name, &marks, &state);
 	if (rc == 0 && state == CKPT_STATE_OPEN && waits_for) {
-		print_wait(name, &marks, waits_for);
+		print_wait(store_fd, name, &marks, waits_for);
 		rc = ckpt_buf_check(waits_for);
 	}
 	ckpt_buf_release(&marks.holder);

@@ -15,7 +15,10 @@
 #include "base/err.h"
 #include "db/db.h"
 #include "store/manifest.h"
+#include "store/rules.h"
+#include "store/write_session.h"
 #include "store/sums.h"
+#include "store/trash.h"
 
 #define CKPT_STORE_FILE ".ckptfs/store.json"
 #define CKPT_STORE_VERSION 1
@@ -134,6 +137,21 @@ const char *ckpt_state_name(enum ckpt_state state);
 int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct ckpt_buf *waits_for,
 		  struct ckpt_err *err) CKPT_MUST_CHECK;
 
+/* May what lies at a path be changed? */
+enum ckpt_guard {
+	CKPT_GUARD_FREE,
+	CKPT_GUARD_COMMITTED, /* it is, or lies in, a committed checkpoint */
+	CKPT_GUARD_FROZEN,    /* it is, or lies in, a checkpoint that is being committed or dropped */
+};
+/**
+ * ckpt_guard_of - look at every folder on the way to @path (below the store; it need not exist, ""
+ * is the top) for a manifest or a commit.lock of a living process
+ * @out_len: NULL, or receives how much of @path names the checkpoint, where it is not FREE
+ * Cost: one fstatat a component. Thread-safe: yes.
+ */
+int ckpt_guard_of(int store_fd, const char *path, enum ckpt_guard *out, size_t *out_len)
+	CKPT_MUST_CHECK;
+
 /* --- committed checkpoints, through the index ---------------------------------------------- */
 
 /**
@@ -169,7 +187,6 @@ int ckpt_store_load_entries(struct ckpt_store *store, struct ckpt_db_checkpoint 
 struct ckpt_found {
 	const char *name;
 	enum ckpt_state state;
-	const char *waits_for; /* open ones; else "" */
 	const struct ckpt_db_checkpoint
 		*row; /* committed ones; NULL where the manifest is unusable, then … */
 	const struct ckpt_err *problem; /* … this says why */
@@ -231,6 +248,16 @@ struct ckpt_commit_options {
 	size_t tensor_count;
 	uint32_t lease_wait_ms; /* 0: 5000 */
 	/*
+	 * The lasting name of one that has a temporary name, also in another folder of the store,
+	 * which must exist; NULL: what the name becomes without its temporary affix.
+	 */
+	const char *final_name;
+	/*
+	 * A committed checkpoint of that name goes to the trash, right before the new one takes it;
+	 * -EPERM where it is pinned.
+	 */
+	bool replace;
+	/*
 	 * Bytes hashed so far of all; non-zero cancels (-ECANCELED, it stays open). NULL: none.
 	 * Called from several threads.
 	 */
@@ -268,6 +295,19 @@ int ckpt_commit(struct ckpt_store *store, const char *name,
  * @out_open_name: receives "@name.partial"
  */
 int ckpt_open_begin(struct ckpt_store *store, const char *name, struct ckpt_buf *out_open_name,
+		    struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* What the name of a checkpoint that is being written ends in. */
+#define CKPT_PARTIAL_SUFFIX ".partial"
+
+/**
+ * ckpt_open_again - start writing the committed checkpoint @name anew, in the folder "@name.partial"
+ * that gets the owner and the mode of the old one; where others write it again already, theirs.
+ * What a save that ended left there is removed first.
+ * @out_open_name: receives "@name.partial"
+ * Errors: -EBUSY something else has that name (says what to do); else system.
+ */
+int ckpt_open_again(struct ckpt_store *store, const char *name, struct ckpt_buf *out_open_name,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
@@ -327,6 +367,11 @@ struct ckpt_verify_options {
 	 */
 	uint64_t part_idx;
 	uint64_t part_count;
+	/*
+	 * NULL, or the store that the checkpoint lies in, by the name @label: whole digests that
+	 * its manifest lacks are learned, and kept in the store's catalog.
+	 */
+	struct ckpt_store *store;
 };
 
 struct ckpt_verify_result {

@@ -1,7 +1,7 @@
 /*
  * store_index.h - the store's handle, and where its index lies.
  * May be included only by
- * index/store/{store,store_index,store_lookup,store_load,walk,reindex,seq}.c.
+ * index/store/{store,store_index,store_lookup,store_load,walk,reindex,seq,catalog}.c.
  */
 #ifndef CKPT_STORE_STORE_INDEX_H
 #define CKPT_STORE_STORE_INDEX_H

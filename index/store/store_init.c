@@ -166,6 +166,9 @@ static int make_control(int dirfd, const char *dir, bool *out_existed, struct ck
 		return ckpt_err_sys(err, rc, "cannot make the folder '%s/" CKPT_CONTROL_DIR "'",
 				    dir);
 	rc = publish_once(control, out_existed, err);
+	/* Ahead of need: removing must work on a disk that has no room for it. A mount tries again. */
+	if (rc == 0)
+		ckpt_ignore(ckpt_io_mkdirat(control, "trash", 0777));
 	if (rc == 0)
 		rc = ckpt_io_sync_dir(dirfd, ".");
 	else if (made == 0) /* as it was before; if that fails, too, an empty folder stays */

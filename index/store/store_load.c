@@ -93,6 +93,7 @@ struct load {
 	struct stat top;	  /* of the checkpoint's folder */
 	struct path_lines dirs;	  /* folders */
 	struct path_lines shards; /* only where there are tensors to ask for them */
+	struct ckpt_catalog catalog;
 	/* Entries of one folder follow each other: its descriptor is kept. */
 	char *parent; /* heap; NULL: none yet */
 	int parent_fd;
@@ -230,10 +231,16 @@ static int load_shard(void *ctx, uint32_t line, const struct ckpt_shard *shard,
 		.pack_offset = shard->pack_offset_bytes,
 	};
 	uint64_t sum_count = ckpt_block_count(shard->size_bytes, shard->block_bytes);
+	const struct ckpt_digest *learned =
+		shard->has_xxh128 ? NULL : ckpt_catalog_find(&load->catalog, shard->path);
 	struct stat st;
 	int rc = shard->pack ? stat_pack(load, shard->pack, &st)
 			     : stat_stored(load, shard->path, &st);
 
+	if (learned) {
+		entry.has_xxh128 = true;
+		entry.xxh128 = *learned;
+	}
 	if (rc == 0 && load->row->tensor_count > 0)
 		rc = lines_add(&load->shards, shard->path, line);
 	if (rc == 0)
@@ -359,8 +366,12 @@ static int load_lines(struct load *load, struct ckpt_err *err)
 		.tensor = load_tensor,
 		.ctx = load,
 	};
-	int rc = ckpt_manifest_visit(load->dirfd, load->row->name, &visitor, err);
+	int rc = ckpt_catalog_load(load->store->fd, load->row->id, load->row->manifest_xxh128,
+				   &load->catalog);
 
+	if (rc == -ENOMEM)
+		return out_of_memory(load, rc, err);
+	rc = ckpt_manifest_visit(load->dirfd, load->row->name, &visitor, err);
 	if (rc == 0)
 		rc = check_manifest_unchanged(load, err);
 	return rc == 0 ? ckpt_db_seal_checkpoint(load->db, load->row->slot, err) : rc;
@@ -377,6 +388,7 @@ static void load_release(struct load *load)
 {
 	lines_release(&load->dirs);
 	lines_release(&load->shards);
+	ckpt_catalog_release(&load->catalog);
 	free(load->parent);
 	free(load->pack);
 	if (load->parent_fd >= 0)

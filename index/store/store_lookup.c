@@ -227,6 +227,8 @@ static int look_anew(struct ckpt_store *store, const char *name, struct ckpt_db_
 			ckpt_ignore(ckpt_row_forget(store, name, NULL));
 		return ckpt_err_set(err, rc, "%s", why.msg);
 	}
+	/* Seen for the first time: once is often enough to look for what a killed commit left. */
+	ckpt_leftovers_drop(store, name);
 	if (store->index)
 		rc = ckpt_index_write(store, put_row,
 				      &(struct row_put){ .store = store, .row = &row }, err);
@@ -250,6 +252,8 @@ int ckpt_store_lookup(struct ckpt_store *store, const char *name, struct ckpt_db
 	rc = ckpt_path_is_temporary(name) ? -ENOENT : ckpt_manifest_stat(store->fd, name, &st);
 	if (rc == -ENOENT)
 		return answer_none(store, name, err);
+	if (rc == -EBADMSG) /* reading it says what is in its place */
+		return look_anew(store, name, out, err);
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot look up '%s' in the store '%s'", name,
 				    store->path);

@@ -36,6 +36,7 @@ struct verify {
 	uint64_t next_block;
 	uint64_t bytes_done;
 	bool *reported; /* one a shard: that its file cannot be read was said already */
+	struct ckpt_learning learning; /* its digests; the rest does not change */
 	struct ckpt_verify_result result;
 	int rc; /* the first error: all threads stop */
 	struct ckpt_err err;
@@ -52,6 +53,7 @@ struct unit {
 struct room {
 	char *data;
 	size_t size_bytes;
+	size_t len_bytes; /* of the block that was read last */
 };
 
 static bool in_part(const struct verify *v, size_t idx)
@@ -204,7 +206,30 @@ static int make_room(const struct ckpt_shard *shard, struct room *room)
 	data = realloc(room->data, need);
 	if (!data)
 		return -ENOMEM;
-	*room = (struct room){ .data = data, .size_bytes = need };
+	room->data = data;
+	room->size_bytes = need;
+	return 0;
+}
+
+/* One block. 1: it is right, with the block in the room; 0: that it is not was reported. */
+static int check_block(struct verify *v, const struct unit *unit,
+		       const struct ckpt_shard_reader *reader, uint64_t block_idx,
+		       struct room *room, struct ckpt_err *err)
+{
+	struct ckpt_damage damage;
+	int rc = ckpt_shard_reader_block(reader, block_idx, room->data, &room->len_bytes, &damage,
+					 err);
+
+	if (rc == 0)
+		return 1;
+	if (rc == -EBADMSG)
+		report_block(v, unit->shard, &damage);
+	else if (rc == -ESTALE)
+		report_file(v, unit, rc);
+	else if (is_ours(rc))
+		return rc;
+	else
+		report_unread(v, unit->shard, block_idx, rc);
 	return 0;
 }
 
@@ -213,21 +238,47 @@ static int check_blocks(struct verify *v, const struct unit *unit,
 			struct ckpt_err *err)
 {
 	for (uint64_t i = 0; i < unit->block_count; i++) {
-		struct ckpt_damage damage;
-		size_t len_bytes;
-		int rc = ckpt_shard_reader_block(reader, unit->first_block + i, room->data,
-						 &len_bytes, &damage, err);
+		int rc = check_block(v, unit, reader, unit->first_block + i, room, err);
 
-		if (rc == -EBADMSG)
-			report_block(v, unit->shard, &damage);
-		else if (rc == -ESTALE)
-			report_file(v, unit, rc);
-		else if (rc < 0 && is_ours(rc))
+		if (rc < 0)
 			return rc;
-		else if (rc < 0)
-			report_unread(v, unit->shard, unit->first_block + i, rc);
 	}
 	return 0;
+}
+
+static int keep_learned(struct verify *v, const struct unit *unit, struct ckpt_digest xxh128)
+{
+	int rc;
+
+	pthread_mutex_lock(&v->mu);
+	rc = ckpt_learning_add(&v->learning, unit->shard_idx, xxh128);
+	pthread_mutex_unlock(&v->mu);
+	return rc;
+}
+
+/* The same of a whole shard, in order, summing it as it goes; one that is damaged teaches nothing. */
+static int learn_blocks(struct verify *v, const struct unit *unit,
+			const struct ckpt_shard_reader *reader, struct room *room,
+			struct ckpt_err *err)
+{
+	struct ckpt_hash128 *whole = ckpt_hash128_new();
+	bool good = true;
+	int rc = whole ? 0 : ckpt_err_sys(err, -ENOMEM, "cannot verify '%s'", v->label);
+
+	for (uint64_t i = 0; rc == 0 && i < unit->block_count; i++) {
+		rc = check_block(v, unit, reader, i, room, err);
+		good = good && rc > 0;
+		if (rc > 0)
+			ckpt_hash128_update(whole, room->data, room->len_bytes);
+		rc = rc > 0 ? 0 : rc;
+	}
+	if (rc == 0 && good) {
+		rc = keep_learned(v, unit, ckpt_hash128_digest(whole));
+		if (rc < 0)
+			ckpt_err_sys(err, rc, "cannot verify '%s'", v->label);
+	}
+	ckpt_hash128_free(whole);
+	return rc;
 }
 
 static int check_unit(struct verify *v, const struct unit *unit, struct room *room,
@@ -245,7 +296,8 @@ static int check_unit(struct verify *v, const struct unit *unit, struct room *ro
 		report_file(v, unit, rc);
 		return 0;
 	}
-	rc = check_blocks(v, unit, reader, room, err);
+	rc = v->learning.unknown[unit->shard_idx] ? learn_blocks(v, unit, reader, room, err)
+						  : check_blocks(v, unit, reader, room, err);
 	ckpt_shard_reader_free(reader);
 	return rc;
 }
@@ -261,8 +313,11 @@ static void take_unit_locked(struct verify *v, struct unit *out)
 	*out = (struct unit){ .shard = shard,
 			      .shard_idx = v->next_shard,
 			      .first_block = v->next_block };
-	out->block_count =
-		num_min(blocks - v->next_block, num_max(UNIT_BYTES / shard->block_bytes, 1));
+	/* What is summed as a whole is read in order. */
+	out->block_count = v->learning.unknown[v->next_shard]
+				   ? blocks
+				   : num_min(blocks - v->next_block,
+					     num_max(UNIT_BYTES / shard->block_bytes, 1));
 	v->next_block += out->block_count;
 	if (v->next_block < blocks)
 		return;
@@ -462,9 +517,14 @@ static int check_all(struct verify *v, struct ckpt_err *err)
 		if (in_part(v, i))
 			check_symlink(v, &manifest->symlinks[i]);
 	}
-	int rc = check_packs(v, err);
+	int rc = ckpt_learning_begin(&v->learning, v->options, v->dirfd, v->label, manifest, err);
 
-	return rc < 0 ? rc : check_shards(v, err);
+	if (rc == 0)
+		rc = check_packs(v, err);
+	if (rc == 0)
+		rc = check_shards(v, err);
+	ckpt_learning_keep(&v->learning, v->options, v->label, manifest);
+	return rc;
 }
 
 int ckpt_verify(int dirfd, const char *label, const struct ckpt_verify_options *options,
@@ -487,6 +547,7 @@ int ckpt_verify(int dirfd, const char *label, const struct ckpt_verify_options *
 		ckpt_err_set(err, rc, "%s", why.msg);
 	}
 	free(v.reported);
+	ckpt_learning_release(&v.learning);
 	pthread_mutex_destroy(&v.mu);
 	if (rc == 0)
 		*out = v.result;

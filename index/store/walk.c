@@ -26,7 +26,6 @@
 
 struct item {
 	char *name;
-	char *waits_for; /* open ones; else NULL */
 	enum ckpt_state state;
 };
 
@@ -75,7 +74,6 @@ static void walk_release(struct walk *walk)
 {
 	for (size_t i = 0; i < walk->count; i++) {
 		free(walk->items[i].name);
-		free(walk->items[i].waits_for);
 	}
 	free(walk->items);
 	names_release(&walk->unread);
@@ -83,20 +81,15 @@ static void walk_release(struct walk *walk)
 
 /* --- collecting --------------------------------------------------------------------- */
 
-static int add_item(struct walk *walk, const char *name, enum ckpt_state state,
-		    const char *waits_for)
+static int add_item(struct walk *walk, const char *name, enum ckpt_state state)
 {
 	struct item item = { .state = state };
 
 	if (array_grow(&walk->items, &walk->cap, walk->count, sizeof(item)) < 0)
 		return no_memory(walk->err);
 	item.name = strdup(name);
-	item.waits_for = strdup(waits_for);
-	if (!item.name || !item.waits_for) {
-		free(item.name);
-		free(item.waits_for);
+	if (!item.name)
 		return no_memory(walk->err);
-	}
 	walk->items[walk->count++] = item;
 	return 0;
 }
@@ -110,16 +103,12 @@ static int collect_below(struct walk *walk, const char *name, int depth);
 static int collect(struct walk *walk, const char *name, int depth)
 {
 	enum ckpt_state state = CKPT_STATE_NONE;
-	struct ckpt_buf waits_for;
-	int rc;
+	int rc = ckpt_state_of(walk->store->fd, name, &state, NULL, walk->err);
 
-	ckpt_buf_init(&waits_for);
-	rc = ckpt_state_of(walk->store->fd, name, &state, &waits_for, walk->err);
 	if (rc == 0 && state != CKPT_STATE_NONE)
-		rc = add_item(walk, name, state, waits_for.data);
+		rc = add_item(walk, name, state);
 	else if (rc == 0)
 		rc = collect_below(walk, name, depth);
-	ckpt_buf_release(&waits_for);
 	return rc;
 }
 
@@ -292,7 +281,7 @@ static int tell(const struct listener *listener, const struct ckpt_found *found)
 static int tell_committed(struct walk *walk, const struct item *item,
 			  const struct listener *listener)
 {
-	struct ckpt_found found = { .name = item->name, .state = item->state, .waits_for = "" };
+	struct ckpt_found found = { .name = item->name, .state = item->state };
 	struct ckpt_err problem = CKPT_ERR_INIT;
 	struct ckpt_db_checkpoint row;
 	int rc = ckpt_store_lookup(walk->store, item->name, &row, &problem);
@@ -315,9 +304,7 @@ static int tell_item(struct walk *walk, const struct item *item, const struct li
 {
 	if (item->state == CKPT_STATE_COMMITTED)
 		return tell_committed(walk, item, listener);
-	return tell(listener, &(struct ckpt_found){ .name = item->name,
-						    .state = item->state,
-						    .waits_for = item->waits_for });
+	return tell(listener, &(struct ckpt_found){ .name = item->name, .state = item->state });
 }
 
 /* What was passed over. */
@@ -328,7 +315,6 @@ static int tell_unread(const char *name, const struct listener *listener)
 	ckpt_err_sys(&problem, -EACCES, "cannot look into the folder '%s'", name);
 	return tell(listener, &(struct ckpt_found){ .name = name,
 						    .state = CKPT_STATE_NONE,
-						    .waits_for = "",
 						    .problem = &problem });
 }
 
