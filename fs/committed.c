@@ -14,19 +14,44 @@
 #include "base/path.h"
 #include "control_dir.h"
 #include "node.h"
+#include "own_ids.h"
+#include "removal.h"
 
 #define NS_PER_SEC INT64_C(1000000000)
 
 /* --- attributes ------------------------------------------------------------------------------- */
 
-void committed_show_top(const struct checkpoint *cp, struct stat *st)
+/* Folders in the top, as they are shown now. */
+static uint32_t top_dirs(struct fs *fs, const struct checkpoint *cp)
+{
+	struct removal_tree *tree = removal_tree_of(fs, cp->row.slot);
+	uint32_t count = tree ? removal_tree_top_dirs(tree) : cp->top_dirs;
+
+	removal_tree_unref(tree);
+	return count;
+}
+
+void committed_show_top(struct fs *fs, const struct checkpoint *cp, struct stat *st)
 {
 	st->st_ino = node_committed(cp->row.slot, NODE_TOP_LINE);
 	/*
 	 * 1 is what file systems say that do not count: nobody may take it that there are no
 	 * folders.
 	 */
-	st->st_nlink = cp->row.entries_indexed ? 2 + cp->top_dirs : 1;
+	st->st_nlink = cp->row.entries_indexed ? 2 + top_dirs(fs, cp) : 1;
+}
+
+void committed_fill_top(struct fs *fs, const struct checkpoint *cp, const struct stat *st,
+			struct fuse_entry_param *out)
+{
+	*out = (struct fuse_entry_param){
+		.ino = node_committed(cp->row.slot, NODE_TOP_LINE),
+		.generation = cp->generation + removal_times(fs, cp->row.slot, NODE_TOP_LINE),
+		.attr = *st,
+		.attr_timeout = TIMEOUT_LIVE,
+		.entry_timeout = TIMEOUT_LIVE,
+	};
+	committed_show_top(fs, cp, &out->attr);
 }
 
 static struct timespec time_of(int64_t ns)
@@ -73,9 +98,10 @@ void committed_show(uint64_t slot, const struct ckpt_db_entry *entry, struct sta
 		out->st_mode |= 0777;
 	out->st_atim = out->st_mtim;
 	out->st_ctim = out->st_mtim;
+	own_ids_show(out);
 }
 
-void committed_fill(const struct checkpoint *cp, const struct ckpt_db_entry *entry,
+void committed_fill(struct fs *fs, const struct checkpoint *cp, const struct ckpt_db_entry *entry,
 		    struct fuse_entry_param *out)
 {
 	*out = (struct fuse_entry_param){
@@ -84,6 +110,8 @@ void committed_fill(const struct checkpoint *cp, const struct ckpt_db_entry *ent
 		.attr_timeout = TIMEOUT_FOREVER,
 		.entry_timeout = TIMEOUT_FOREVER,
 	};
+	if (entry->kind == CKPT_ENTRY_DIR)
+		out->generation += removal_times(fs, cp->row.slot, entry->line);
 	committed_show(cp->row.slot, entry, &out->attr);
 }
 
@@ -102,7 +130,7 @@ int committed_check_name(const struct checkpoint *cp, const struct ckpt_db_entry
 /* --- entries ------------------------------------------------------------------------------ */
 
 /* One row by line, or by name in a folder when @name is given. -ENOENT. */
-static int read_entry(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_db_entry *out)
+static int read_row(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_db_entry *out)
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
 	struct ckpt_db *db = NULL;
@@ -116,6 +144,19 @@ static int read_entry(struct fs *fs, fuse_ino_t ino, const char *name, struct ck
 	}
 	if (rc < 0 && rc != -ENOENT)
 		fs_log_once("%s", err.msg);
+	return rc;
+}
+
+/* The same of a checkpoint that is being removed, too. */
+static int read_entry(struct fs *fs, fuse_ino_t ino, const char *name, struct ckpt_db_entry *out)
+{
+	struct removal_tree *tree = removal_tree_of(fs, node_slot(ino));
+	int rc;
+
+	if (!tree)
+		return read_row(fs, ino, name, out);
+	rc = removal_tree_entry(tree, node_line(ino), name, out);
+	removal_tree_unref(tree);
 	return rc;
 }
 
@@ -143,6 +184,42 @@ int committed_entry(struct fs *fs, fuse_ino_t ino, struct ckpt_db_entry *out)
 	return rc;
 }
 
+int committed_entry_named(struct fs *fs, fuse_ino_t parent, const char *name,
+			  struct ckpt_db_entry *out)
+{
+	struct checkpoint *cp = NULL;
+	int rc = slots_get_loaded(fs, node_slot(parent), &cp);
+
+	if (rc < 0)
+		return rc;
+	checkpoint_unref(cp);
+	rc = read_entry(fs, parent, name, out);
+	return rc == -ENOENT ? not_found(fs, node_slot(parent)) : rc;
+}
+
+int committed_children(struct fs *fs, const struct ckpt_db_cursor *from,
+		       int (*fn)(void *ctx, const struct ckpt_db_entry *entry), void *ctx)
+{
+	struct removal_tree *tree = removal_tree_of(fs, from->slot);
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db *db = NULL;
+	int rc;
+
+	if (tree) {
+		rc = removal_tree_children(tree, from, fn, ctx);
+		removal_tree_unref(tree);
+		return rc < 0 ? rc : 0;
+	}
+	rc = ckpt_store_db_get(fs->store, &db, &err);
+	if (rc == 0) {
+		rc = ckpt_db_children(db, from, fn, ctx, &err);
+		ckpt_store_db_put(fs->store, db);
+	}
+	if (rc < 0 && err.msg[0] != '\0')
+		fs_log_once("%s", err.msg);
+	return rc < 0 ? rc : 0;
+}
+
 int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 		    struct fuse_entry_param *out)
 {
@@ -155,18 +232,17 @@ int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 	rc = slots_get_loaded(fs, node_slot(parent), &cp);
 	if (rc < 0)
 		return rc;
-	rc = read_entry(fs, parent, name, &entry);
+	rc = committed_entry_named(fs, parent, name, &entry);
 	if (rc == 0) {
 		rc = committed_check_name(cp, &entry);
-		committed_fill(cp, &entry, out);
+		committed_fill(fs, cp, &entry, out);
 		ckpt_db_entry_release(&entry);
 	} else if (rc == -ENOENT) {
-		rc = not_found(fs, node_slot(parent));
-		if (rc == -ENOENT) {
-			/* Committed: no such name will ever come. */
-			*out = (struct fuse_entry_param){ .entry_timeout = TIMEOUT_FOREVER };
-			rc = 0;
-		}
+		/* Committed: no such name will ever come; but what was unlinked may come back. */
+		bool may_come = removal_is_active(fs, node_slot(parent));
+
+		*out = (struct fuse_entry_param){ .entry_timeout = may_come ? 0 : TIMEOUT_FOREVER };
+		rc = 0;
 	}
 	checkpoint_unref(cp);
 	return rc;
@@ -184,7 +260,7 @@ static int top_attr(struct fs *fs, uint64_t slot, struct stat *out)
 	if (rc == 0)
 		rc = ckpt_io_fstat(fd, out);
 	if (rc == 0)
-		committed_show_top(cp, out);
+		committed_show_top(fs, cp, out);
 	checkpoint_unref(cp);
 	return rc;
 }
@@ -238,12 +314,15 @@ int committed_open_folder(struct fs *fs, const struct checkpoint *cp, int *out_f
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
 	CKPT_CLOSE int fd = -1;
-	int rc = ckpt_store_open_checkpoint(fs->store, cp->row.name, &fd, &err);
+	int rc = removal_open_folder(fs, cp->row.slot, &fd);
 
+	if (rc == -ENOENT)
+		rc = ckpt_store_open_checkpoint(fs->store, cp->row.name, &fd, &err);
 	if (rc == -ENOENT)
 		return -ESTALE;
 	if (rc < 0) {
-		fs_log_once("%s", err.msg);
+		if (err.msg[0] != '\0')
+			fs_log_once("%s", err.msg);
 		return rc;
 	}
 	rc = check_manifest(fd, &cp->row);
@@ -255,11 +334,18 @@ int committed_open_folder(struct fs *fs, const struct checkpoint *cp, int *out_f
 /* Path of an entry in its checkpoint, and the block sums of a shard. */
 static int read_place(struct fs *fs, fuse_ino_t ino, struct ckpt_shard *out)
 {
+	struct removal_tree *tree = removal_tree_of(fs, node_slot(ino));
 	struct ckpt_err err = CKPT_ERR_INIT;
 	struct ckpt_db *db = NULL;
 	uint64_t sum_count = 0;
-	int rc = ckpt_store_db_get(fs->store, &db, &err);
+	int rc;
 
+	if (tree) {
+		rc = removal_tree_place(tree, node_line(ino), out);
+		removal_tree_unref(tree);
+		return rc;
+	}
+	rc = ckpt_store_db_get(fs->store, &db, &err);
 	if (rc == 0) {
 		rc = ckpt_db_entry_path(db, node_slot(ino), node_line(ino), &out->path, &err);
 		if (rc == 0 && out->block_bytes != 0)

@@ -18,7 +18,10 @@
 /**
  * committed_show_top - what the mount says of a checkpoint's own folder; @st: the stored folder's.
  */
-void committed_show_top(const struct checkpoint *cp, struct stat *st);
+void committed_show_top(struct fs *fs, const struct checkpoint *cp, struct stat *st);
+/** committed_fill_top - the answer to a look-up of it. */
+void committed_fill_top(struct fs *fs, const struct checkpoint *cp, const struct stat *st,
+			struct fuse_entry_param *out);
 /** committed_show - what the mount says of an entry. */
 void committed_show(uint64_t slot, const struct ckpt_db_entry *entry, struct stat *out);
 /**
@@ -33,13 +36,23 @@ int committed_check_name(const struct checkpoint *cp, const struct ckpt_db_entry
  * RC_LOAD_FIRST; -ESTALE.
  */
 int committed_entry(struct fs *fs, fuse_ino_t ino, struct ckpt_db_entry *out) CKPT_MUST_CHECK;
+/** committed_entry_named - the same of a name in a folder. -ENOENT. */
+int committed_entry_named(struct fs *fs, fuse_ino_t parent, const char *name,
+			  struct ckpt_db_entry *out) CKPT_MUST_CHECK;
 /**
- * committed_open_folder - the checkpoint's stored folder; -ESTALE when it is gone or holds another
+ * committed_children - as ckpt_db_children, of a checkpoint that is being removed, too: then without
+ * what was unlinked. Errors are logged.
+ */
+int committed_children(struct fs *fs, const struct ckpt_db_cursor *from,
+		       int (*fn)(void *ctx, const struct ckpt_db_entry *entry), void *ctx)
+	CKPT_MUST_CHECK;
+/**
+ * committed_open_folder - the checkpoint's stored folder, in the trash where it is being removed; -ESTALE when it is gone or holds another
  * manifest now. Caller closes.
  */
 int committed_open_folder(struct fs *fs, const struct checkpoint *cp, int *out_fd) CKPT_MUST_CHECK;
 /** committed_fill - the answer to a look-up of @entry. */
-void committed_fill(const struct checkpoint *cp, const struct ckpt_db_entry *entry,
+void committed_fill(struct fs *fs, const struct checkpoint *cp, const struct ckpt_db_entry *entry,
 		    struct fuse_entry_param *out);
 
 /**

@@ -1,17 +1,21 @@
-/* control_text.c - see control_text.h. Thirty lines, as wide as a terminal. */
+/* control_text.c - see control_text.h. */
 #include "control_text.h"
 
+#include "removal.h"
+#include "summing.h"
+
+/* Thirty lines, as wide as a terminal. */
 const char control_readme[] =
 	"This is a store of checkpoints, mounted by ckptfs.\n"
 	"\n"
 	"A checkpoint is a folder, a shard is a file in it. Use them with the tools you\n"
 	"have: ls, cp, cat, tar, rsync, torch.load, safetensors, numpy.memmap.\n"
-	"\n"
 	"A committed checkpoint is complete, never changes, and every shard of it is\n"
 	"checked against its xxHash sums before it is read. Damage answers EIO; the log of\n"
-	"the mount then names the shard, the block and the command to run. Everything\n"
-	"else here (open checkpoints, groups, loose files) is the plain folder below,\n"
-	"passed through. This mount is for reading: every change answers EROFS.\n"
+	"the mount then names the shard, the block and the command to run. It can only be\n"
+	"renamed or removed as a whole: rm -r moves it into the trash. Everything else here\n"
+	"(open checkpoints, groups, loose files) is the plain folder below, passed through.\n"
+	"An open checkpoint is committed by mv NAME.tmp NAME, or by ckptfs commit NAME.\n"
 	"\n"
 	"Every folder has a control folder .ckptfs. It answers by name and is never\n"
 	"listed, so that cp -r, tar and crawlers see shards only:\n"
@@ -21,7 +25,7 @@ const char control_readme[] =
 	"  GROUP/.ckptfs/latest                symlink to what was committed there last\n"
 	"  .ckptfs/store.json                  which store this is\n"
 	"  .ckptfs/stats                       counters, in the text format of Prometheus\n"
-	"  .ckptfs/status                      the saves that run now, as JSON\n"
+	"  .ckptfs/status                      saves and removals that run now, as JSON\n"
 	"\n"
 	"What is known of a file is in its extended attributes (getfattr -d FILE):\n"
 	"user.ckptfs.state, .step, .world_size and .id of a checkpoint; .xxh128, .rank,\n"
@@ -32,3 +36,41 @@ const char control_readme[] =
 	"  ckptfs verify PATH    read all of it and compare every sum\n"
 	"\n"
 	"More: man mount.ckptfs, man ckptfs, man ckptfs-format.\n";
+
+/* --- status ------------------------------------------------------------------------------- */
+
+static bool is_begun(const struct ckpt_buf *out)
+{
+	return out->len_bytes > 0 && out->data[out->len_bytes - 1] != '[';
+}
+
+static void add_line(struct ckpt_buf *out, const char *name, const char *doing)
+{
+	ckpt_buf_add_str(out, is_begun(out) ? ",\n" : "\n");
+	ckpt_buf_add_str(out, "{\"name\":");
+	ckpt_buf_add_json_str(out, name);
+	ckpt_buf_printf(out, ",\"doing\":\"%s\"", doing);
+}
+
+static void add_save(void *ctx, const struct summing_tally *tally)
+{
+	const char *doing = tally->pending_count > 0 ? "summing" : "idle";
+
+	add_line(ctx, tally->name, tally->open_count > 0 ? "writing" : doing);
+	ckpt_buf_printf(ctx, ",\"open_files\":%zu,\"pending_files\":%zu}", tally->open_count,
+			tally->pending_count);
+}
+
+static void add_removal(void *ctx, const char *name)
+{
+	add_line(ctx, name, "removing");
+	ckpt_buf_add_char(ctx, '}');
+}
+
+void control_status(struct fs *fs, struct ckpt_buf *out)
+{
+	ckpt_buf_add_char(out, '[');
+	summing_each(fs, add_save, out);
+	removal_each(fs, add_removal, out);
+	ckpt_buf_add_str(out, is_begun(out) ? "\n]\n" : "]\n");
+}

@@ -27,7 +27,9 @@
 #include "node.h"
 #include "ops.h"
 #include "plain.h"
+#include "removal.h"
 #include "request.h"
+#include "resave.h"
 
 /*
  * Committed: "." is followed by the entry with this cookie, ".."; its own is 1, the header's line,
@@ -40,6 +42,11 @@
  * at INT64_MAX).
  */
 #define COOKIE_LATEST (INT64_MAX - 1)
+/*
+ * Plain, in other mounts: checkpoints that are being removed come first, each under a position that
+ * is made of its id, so that one that ends meanwhile moves no other.
+ */
+#define COOKIE_REMOVED_MIN (COOKIE_LATEST - (INT64_C(1) << 30))
 /* Bytes of names read from the stored folder at a time. */
 #define STREAM_BYTES 32768U
 
@@ -138,7 +145,7 @@ static int add_committed(void *ctx, const struct ckpt_db_entry *entry)
 		return rc;
 	if (!has_room(at->list, entry->name))
 		return 1;
-	committed_fill(at->cp, entry, &param);
+	committed_fill(at->list->rq->fs, at->cp, entry, &param);
 	add(at->list, entry->name, &param, entry->line);
 	return 0;
 }
@@ -147,20 +154,12 @@ static int list_entries(struct fs *fs, struct committed_listing *at, uint32_t pa
 			uint32_t after)
 {
 	struct ckpt_db_cursor from = { .slot = at->cp->row.slot, .parent = parent, .after = after };
-	struct ckpt_err err = CKPT_ERR_INIT;
-	struct ckpt_db *db = NULL;
-	int rc = ckpt_store_db_get(fs->store, &db, &err);
+	int rc = committed_children(fs, &from, add_committed, at);
 
-	if (rc == 0) {
-		rc = ckpt_db_children(db, &from, add_committed, at, &err);
-		ckpt_store_db_put(fs->store, db);
-	}
-	if (rc < 0 && err.msg[0] != '\0')
-		fs_log_once("%s", err.msg);
 	/* Nothing at all: an empty folder, its end, or an index that was emptied. */
-	if (rc >= 0 && !at->any)
+	if (rc == 0 && !at->any)
 		rc = slots_still_loaded(fs, from.slot);
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
 static int list_committed(struct listing *list)
@@ -332,7 +331,8 @@ static int add_plain(struct listing *list, const struct plain_dir *dir, struct d
 	while ((rc = stream_peek(stream, &entry)) == 0 && entry) {
 		if (!has_room(list, entry->d_name))
 			return 0;
-		if (look_up(list, dir, entry, &param))
+		if (!resave_hides(list->rq->fs, dir->path, entry->d_name) &&
+		    look_up(list, dir, entry, &param))
 			add(list, entry->d_name, &param, entry->d_off);
 		stream_step(stream);
 	}
@@ -349,17 +349,52 @@ static void add_latest(struct listing *list, const struct plain_dir *dir)
 		add(list, "latest", &entry, COOKIE_LATEST);
 }
 
+/* A position of ours, before the stored folder begins. */
+static bool is_before_stored(int64_t cookie)
+{
+	return cookie == 0 || (cookie >= COOKIE_REMOVED_MIN && cookie <= COOKIE_LATEST);
+}
+
+static int64_t cookie_of(const struct removal_listed *removed)
+{
+	return COOKIE_REMOVED_MIN + (int64_t)(removed->id & ((UINT64_C(1) << 30) - 1));
+}
+
+/* Checkpoints that lie in the trash, and whose names somebody is still removing. */
+static void add_removed(struct listing *list, const struct plain_dir *dir, uint64_t after)
+{
+	struct removal_listed at = { .id = after };
+	struct fs *fs = list->rq->fs;
+	struct fuse_entry_param entry;
+
+	while (!list->full && removal_next(fs, dir->path, at.id, &at) == 0) {
+		struct stat st;
+
+		/* What has the name now, or again, is listed as the stored folder has it. */
+		if (ckpt_io_fstatat(dir->fd, at.name, &st, AT_SYMLINK_NOFOLLOW) != -ENOENT ||
+		    !has_room(list, at.name) || plain_entry(fs, dir, at.name, &entry) < 0)
+			continue;
+		if (node_class(entry.ino) == NODE_COMMITTED)
+			add(list, at.name, &entry, cookie_of(&at));
+		else
+			node_forget(fs, entry.ino, 1); /* made this moment */
+	}
+}
+
 static int list_plain_locked(struct listing *list, const struct plain_dir *dir,
 			     struct dir_stream *stream)
 {
 	int64_t cookie = (int64_t)list->rq->offset;
+	bool is_ours = is_before_stored(cookie);
 	int rc;
 
 	if (cookie == 0)
 		add_latest(list, dir);
+	if (is_ours && cookie != COOKIE_LATEST)
+		add_removed(list, dir, cookie == 0 ? 0 : (uint64_t)(cookie - COOKIE_REMOVED_MIN));
 	if (list->full)
 		return 0;
-	rc = stream_seek(stream, cookie == COOKIE_LATEST ? 0 : cookie);
+	rc = stream_seek(stream, is_ours ? 0 : cookie);
 	if (rc == 0)
 		rc = add_plain(list, dir, stream);
 	/* What was added is told first; the error comes again. */
@@ -427,8 +462,12 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (node_class(ino) == NODE_PLAIN) {
 		rc = stream_open(fs_of(req), ino, &stream);
 		fi->fh = (uintptr_t)stream;
-	} else if (node_class(ino) == NODE_COMMITTED) {
-		/* The listing of a committed folder never changes. */
+	} else if (node_class(ino) == NODE_COMMITTED &&
+		   !removal_is_active(fs_of(req), node_slot(ino))) {
+		/*
+		 * The listing of a committed folder never changes. When one is removed the kernel
+		 * sees each entry go; when that is undone it is told to forget (removal_undo.c).
+		 */
 		fi->cache_readdir = 1;
 		fi->keep_cache = 1;
 	}
@@ -497,4 +536,29 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
 	start(req, ino, size, off, fi, true);
+}
+
+static int run_fsyncdir(struct request *rq)
+{
+	int rc = ckpt_io_fsync(rq->stream->fd);
+
+	if (rc == 0)
+		request_reply_err(rq, 0);
+	return rc;
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct request rq;
+
+	(void)datasync;
+	/* What is committed is durable; control folders are nowhere. */
+	if (fi->fh == 0) {
+		ckpt_ignore(fuse_reply_err(req, 0));
+		return;
+	}
+	request_init(&rq, req, ino, run_fsyncdir);
+	rq.stream = stream_of(fi);
+	atomic_fetch_add(&rq.stream->refs, 1);
+	request_submit(&rq, LANE_WRITES);
 }

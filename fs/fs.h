@@ -25,6 +25,11 @@ struct open_files;
 struct block_cache;
 struct shard_checks;
 struct verified;
+struct changes;
+struct summing;
+struct autocommit;
+struct removals;
+struct resaves;
 
 struct fs {
 	const struct mount_options *options;
@@ -37,7 +42,13 @@ struct fs {
 	struct block_cache *blocks;
 	struct verified *verified;
 	struct shard_checks *checks;
+	struct changes *changes;
+	struct summing *summing;
+	struct autocommit *autocommit; /* NULL: nothing is committed by rule */
+	struct removals *removals;
+	struct resaves *resaves;
 	struct ckpt_pool *reads; /* reading and verifying shards: short jobs */
+	struct ckpt_pool *writes; /* waiting for a disk to write: fsync, copies, a full disk */
 	struct ckpt_pool *tasks; /* indexing a checkpoint's entries, commits: long jobs */
 	struct stats stats;
 	struct timespec started; /* the time that virtual files show */
@@ -46,6 +57,7 @@ struct fs {
 		ending; /* nobody reads requests any more: long work stops, and nothing waits for the kernel */
 	uid_t owner_uid; /* of the store's folder */
 	gid_t owner_gid;
+	bool is_root; /* files can be given to who made them */
 };
 
 /* How long the kernel may keep names and attributes, in seconds. */

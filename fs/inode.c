@@ -5,13 +5,14 @@
  *
  *     a listing's stream (dir.c)  →  one of the tables  →  log
  *
- * The tables are: inode table (inode.c), slots (slots.c), groups (group.c),
- * open files (open_file.c), block cache (block_cache.c), checks (shard_check.c),
- * verified shards (verified.c), buffers (buffers.c), watched requests
- * (request.c). No two tables are locked at once, but for verified shards below
- * checks. No table is locked across
- * SQLite, disk reads or fuse_reply_*; the stream of one open folder is, because
- * a listing is one sequence of reads and serves one reader at a time.
+ * The tables are: inode table (inode.c), slots (slots.c), groups (group.c), open files
+ * (open_file.c), block cache (block_cache.c), checks (shard_check.c), verified shards (verified.c),
+ * buffers (buffers.c), watched requests (request.c), changes and freezes (change.c), files to be
+ * summed (summing.c), checkpoints to be committed by rule (autocommit.c), removals (removal.c), the
+ * room beside the trash (trash_room.c), names written again (resave.c). No two tables are locked at
+ * once, but for verified shards below checks. No table is locked across SQLite, disk reads or
+ * fuse_reply_*; the stream of one open folder is, because a listing is one sequence of reads and
+ * serves one reader at a time.
  */
 #include "inode.h"
 
@@ -29,15 +30,30 @@
 /* First size of both hash tables, a power of two; they double when nodes outnumber chains. */
 #define CHAINS_MIN 1024U
 
+/*
+ * Names that are kept of a file with several (hard links). Of one with more, those met longest ago
+ * are forgotten.
+ */
+#define NAMES_MAX 16U
+
+/* A name that a node was met under. */
+struct inode_name {
+	struct inode_name *next;
+	struct inode *parent; /* counted in its refs */
+	char text[];
+};
+
 struct inode {
 	struct inode *next_by_id;
 	struct inode *next_by_key;
-	struct inode *parent; /* counted in its refs; NULL for the top */
-	char *name;
+	/* The name it was met under last comes first. Of the top: NULL. */
+	struct inode_name *names;
 	fuse_ino_t id;
 	struct inode_key key;
 	uint64_t lookups; /* given to the kernel and not given back */
-	uint64_t refs;	  /* children that name it as their parent */
+	uint64_t refs;	  /* names that have it as their parent */
+	/* Its stored file has no name any more: the number may soon be another file's. */
+	bool is_gone;
 };
 
 struct inode_table {
@@ -104,8 +120,19 @@ static void link_locked(struct inode_table *table, struct inode *inode)
 
 	inode->next_by_id = *id_head;
 	*id_head = inode;
+	if (inode->is_gone)
+		return;
 	inode->next_by_key = *key_head;
 	*key_head = inode;
+}
+
+static void unlink_key_locked(struct inode_table *table, const struct inode *inode)
+{
+	struct inode **slot = &table->by_key[key_chain(table, inode->key)];
+
+	while (*slot != inode)
+		slot = &(*slot)->next_by_key;
+	*slot = inode->next_by_key;
 }
 
 static void unlink_locked(struct inode_table *table, const struct inode *inode)
@@ -115,10 +142,8 @@ static void unlink_locked(struct inode_table *table, const struct inode *inode)
 	while (*slot != inode)
 		slot = &(*slot)->next_by_id;
 	*slot = inode->next_by_id;
-	slot = &table->by_key[key_chain(table, inode->key)];
-	while (*slot != inode)
-		slot = &(*slot)->next_by_key;
-	*slot = inode->next_by_key;
+	if (!inode->is_gone)
+		unlink_key_locked(table, inode);
 }
 
 /* Twice the chains. Without memory they only get longer. */
@@ -149,65 +174,129 @@ static void grow_locked(struct inode_table *table)
 	free(old);
 }
 
+/* --- names -------------------------------------------------------------------------------- */
+
+static void drop_locked(struct inode_table *table, struct inode *inode);
+
+static struct inode_name *name_new(struct inode *parent, const char *text)
+{
+	size_t size = strlen(text) + 1;
+	struct inode_name *name = malloc(sizeof(*name) + size);
+
+	if (!name)
+		return NULL;
+	name->next = NULL;
+	name->parent = parent;
+	memcpy(name->text, text, size);
+	parent->refs++;
+	return name;
+}
+
+/* The parent may go with it. */
+static void name_free_locked(struct inode_table *table, struct inode_name *name)
+{
+	struct inode *parent = name->parent;
+
+	free(name);
+	assert(parent->refs > 0);
+	parent->refs--;
+	drop_locked(table, parent);
+}
+
+/* Take the name out of the list; NULL: the node was not met under it. */
+static struct inode_name *name_take(struct inode *inode, const struct inode *parent,
+				    const char *text)
+{
+	struct inode_name **slot = &inode->names;
+	struct inode_name *name;
+
+	while (*slot && ((*slot)->parent != parent || strcmp((*slot)->text, text) != 0))
+		slot = &(*slot)->next;
+	name = *slot;
+	if (name)
+		*slot = name->next;
+	return name;
+}
+
+static void name_put(struct inode *inode, struct inode_name *name)
+{
+	name->next = inode->names;
+	inode->names = name;
+}
+
+/* Forget the names behind the first @count. */
+static void names_cut_locked(struct inode_table *table, struct inode *inode, size_t count)
+{
+	struct inode_name **slot = &inode->names;
+	struct inode_name *rest;
+
+	while (*slot && count-- > 0)
+		slot = &(*slot)->next;
+	rest = *slot;
+	*slot = NULL;
+	while (rest) {
+		struct inode_name *name = rest;
+
+		rest = name->next;
+		name_free_locked(table, name);
+	}
+}
+
 /*
  * Free what nobody holds: the node, then its parent if that was its last child, and so on up to
- * the top, which stays.
+ * the top, which stays. As deep as the folders are; of a file, which alone has several names,
+ * nothing hangs.
  */
 static void drop_locked(struct inode_table *table, struct inode *inode)
 {
-	while (inode->parent && inode->lookups == 0 && inode->refs == 0) {
-		struct inode *parent = inode->parent;
-
-		unlink_locked(table, inode);
-		table->count--;
-		free(inode->name);
-		free(inode);
-		assert(parent->refs > 0);
-		parent->refs--;
-		inode = parent;
-	}
+	if (inode == &table->top || inode->lookups > 0 || inode->refs > 0)
+		return;
+	unlink_locked(table, inode);
+	table->count--;
+	names_cut_locked(table, inode, 0);
+	free(inode);
 }
 
 /* Is @inode @ancestor or below it? */
 static bool is_below(const struct inode *inode, const struct inode *ancestor)
 {
-	while (inode && inode != ancestor)
-		inode = inode->parent;
-	return inode != NULL;
+	while (inode != ancestor && inode->names)
+		inode = inode->names->parent;
+	return inode == ancestor;
 }
 
-/* The node was met under another name, or in another folder. */
-static int move_locked(struct inode_table *table, struct inode *inode, struct inode *parent,
-		       const char *name)
+/* How many names to keep of a file that was just met. */
+static size_t names_max(const struct stat *st)
 {
-	struct inode *old_parent = inode->parent;
-	char *copy;
+	return S_ISDIR(st->st_mode) || st->st_nlink < 2 ? 1 : NAMES_MAX;
+}
 
-	if (old_parent == parent && strcmp(inode->name, name) == 0)
-		return 0;
+/* The node was met under this name, which may be another one, or in another folder. */
+static int meet_locked(struct inode_table *table, struct inode *inode, struct inode *parent,
+		       const char *text, size_t keep)
+{
+	struct inode_name *name = name_take(inode, parent, text);
+
 	/* A loop would never lead to the top; the kernel asks again. */
-	if (is_below(parent, inode))
+	if (!name && is_below(parent, inode))
 		return -ESTALE;
-	copy = strdup(name);
-	if (!copy)
+	if (!name)
+		name = name_new(parent, text);
+	if (!name)
 		return -ENOMEM;
-	free(inode->name);
-	inode->name = copy;
-	inode->parent = parent;
-	parent->refs++;
-	old_parent->refs--;
-	drop_locked(table, old_parent);
+	name_put(inode, name);
+	names_cut_locked(table, inode, keep);
 	return 0;
 }
 
-static int add_locked(struct inode_table *table, struct inode *parent, const char *name,
+static int add_locked(struct inode_table *table, struct inode *parent, const char *text,
 		      struct inode_key key, struct inode **out)
 {
 	struct inode *inode = calloc(1, sizeof(*inode));
 
 	if (inode)
-		inode->name = strdup(name);
-	if (!inode || !inode->name) {
+		inode->names = name_new(parent, text);
+	if (!inode || !inode->names) {
 		free(inode);
 		return -ENOMEM;
 	}
@@ -215,24 +304,22 @@ static int add_locked(struct inode_table *table, struct inode *parent, const cha
 		grow_locked(table);
 	inode->id = NODE_PLAIN_BIT | ++table->last_id;
 	inode->key = key;
-	inode->parent = parent;
-	parent->refs++;
 	link_locked(table, inode);
 	table->count++;
 	*out = inode;
 	return 0;
 }
 
-static int remember_locked(struct inode_table *table, struct inode *parent, const char *name,
-			   struct inode_key key, struct inode **out)
+static int remember_locked(struct inode_table *table, struct inode *parent, const char *text,
+			   const struct stat *st, struct inode **out)
 {
-	struct inode *inode = find_key_locked(table, key);
+	struct inode *inode = find_key_locked(table, key_of(st));
 	int rc;
 
 	if (!parent || inode == &table->top)
 		return -ESTALE;
-	rc = inode ? move_locked(table, inode, parent, name)
-		   : add_locked(table, parent, name, key, &inode);
+	rc = inode ? meet_locked(table, inode, parent, text, names_max(st))
+		   : add_locked(table, parent, text, key_of(st), &inode);
 	if (rc < 0)
 		return rc;
 	inode->lookups++;
@@ -247,7 +334,7 @@ int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *nam
 	int rc;
 
 	pthread_mutex_lock(&table->mu);
-	rc = remember_locked(table, find_id_locked(table, parent), name, key_of(st), &inode);
+	rc = remember_locked(table, find_id_locked(table, parent), name, st, &inode);
 	if (rc == 0)
 		*out = inode->id;
 	pthread_mutex_unlock(&table->mu);
@@ -265,8 +352,68 @@ void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *na
 	folder = find_id_locked(table, parent);
 	/* Without memory, or in a loop, it stays where it was, and answers ESTALE. */
 	if (inode && inode != &table->top && folder)
-		ckpt_ignore(move_locked(table, inode, folder, name));
+		ckpt_ignore(meet_locked(table, inode, folder, name, names_max(st)));
 	pthread_mutex_unlock(&table->mu);
+}
+
+/* The node is not found under this name any more, unless it has no other. */
+static void leave_locked(struct inode_table *table, struct inode *inode, const struct inode *folder,
+			 const char *text)
+{
+	struct inode_name *name = name_take(inode, folder, text);
+
+	if (name && !inode->names)
+		name_put(inode, name); /* it keeps its parent, and answers ESTALE */
+	else if (name)
+		name_free_locked(table, name);
+}
+
+void inode_unlinked(struct inode_table *table, fuse_ino_t parent, const char *name,
+		    const struct stat *after)
+{
+	struct inode *inode;
+	struct inode *folder;
+
+	pthread_mutex_lock(&table->mu);
+	inode = find_key_locked(table, key_of(after));
+	folder = find_id_locked(table, parent);
+	if (inode && inode != &table->top && folder) {
+		leave_locked(table, inode, folder, name);
+		if (S_ISDIR(after->st_mode) || after->st_nlink == 0) {
+			unlink_key_locked(table, inode);
+			inode->is_gone = true;
+		}
+	}
+	pthread_mutex_unlock(&table->mu);
+}
+
+void inode_renamed(struct inode_table *table, const struct inode_place *from,
+		   const struct inode_place *to, const struct stat *st)
+{
+	struct inode *inode;
+	struct inode *old_folder;
+	struct inode *new_folder;
+
+	pthread_mutex_lock(&table->mu);
+	inode = find_key_locked(table, key_of(st));
+	old_folder = find_id_locked(table, from->parent);
+	new_folder = find_id_locked(table, to->parent);
+	if (inode && inode != &table->top && old_folder && new_folder &&
+	    meet_locked(table, inode, new_folder, to->name, names_max(st)) == 0)
+		leave_locked(table, inode, old_folder, from->name);
+	pthread_mutex_unlock(&table->mu);
+}
+
+int inode_hold(struct inode_table *table, fuse_ino_t ino)
+{
+	struct inode *inode;
+
+	pthread_mutex_lock(&table->mu);
+	inode = find_id_locked(table, ino);
+	if (inode)
+		inode->lookups++;
+	pthread_mutex_unlock(&table->mu);
+	return inode ? 0 : -ESTALE;
 }
 
 void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count)
@@ -285,47 +432,70 @@ void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count)
 }
 
 /*
- * The names from the node up to the top, put together from the end of @text; start of the path,
- * NULL when too long.
+ * The names up to the top, put together from the end of @text; start of the path, NULL when too
+ * long.
  */
-static const char *path_locked(const struct inode *inode, char text[PATH_MAX])
+static const char *path_locked(const struct inode_name *name, char text[PATH_MAX])
 {
 	size_t at = PATH_MAX - 1;
 
 	text[at] = '\0';
-	for (; inode->parent; inode = inode->parent) {
-		size_t len = strlen(inode->name);
+	for (; name; name = name->parent->names) {
+		size_t len = strlen(name->text);
 
 		if (len + 1 > at)
 			return NULL;
 		if (text[at] != '\0')
 			text[--at] = '/';
 		at -= len;
-		memcpy(text + at, inode->name, len);
+		memcpy(text + at, name->text, len);
 	}
 	return text + at;
+}
+
+/* -ENOENT: it has no so many names. */
+static int locate_locked(struct inode_table *table, const struct inode *inode, size_t idx,
+			 char text[PATH_MAX], const char **out)
+{
+	const struct inode_name *name = inode->names;
+
+	if (inode->is_gone)
+		return idx == 0 ? -ESTALE : -ENOENT;
+	while (name && idx > 0) {
+		name = name->next;
+		idx--;
+	}
+	if (!name && (inode != &table->top || idx > 0))
+		return -ENOENT;
+	*out = path_locked(name, text);
+	return *out ? 0 : -ENAMETOOLONG;
+}
+
+int inode_locate_by(struct inode_table *table, fuse_ino_t ino, size_t idx, struct ckpt_buf *path,
+		    struct inode_key *key)
+{
+	char text[PATH_MAX];
+	const char *start = NULL;
+	const struct inode *inode;
+	int rc = -ESTALE;
+
+	pthread_mutex_lock(&table->mu);
+	inode = find_id_locked(table, ino);
+	if (inode) {
+		rc = locate_locked(table, inode, idx, text, &start);
+		*key = inode->key;
+	}
+	pthread_mutex_unlock(&table->mu);
+	if (rc < 0)
+		return rc;
+	ckpt_buf_add_str(path, start);
+	return ckpt_buf_check(path);
 }
 
 int inode_locate(struct inode_table *table, fuse_ino_t ino, struct ckpt_buf *path,
 		 struct inode_key *key)
 {
-	char text[PATH_MAX];
-	const char *start = NULL;
-	const struct inode *inode;
-
-	pthread_mutex_lock(&table->mu);
-	inode = find_id_locked(table, ino);
-	if (inode) {
-		start = path_locked(inode, text);
-		*key = inode->key;
-	}
-	pthread_mutex_unlock(&table->mu);
-	if (!inode)
-		return -ESTALE;
-	if (!start)
-		return -ENAMETOOLONG;
-	ckpt_buf_add_str(path, start);
-	return ckpt_buf_check(path);
+	return inode_locate_by(table, ino, 0, path, key);
 }
 
 fuse_ino_t inode_find(struct inode_table *table, const struct stat *st)
@@ -347,7 +517,7 @@ int inode_parent(struct inode_table *table, fuse_ino_t ino, fuse_ino_t *out)
 	pthread_mutex_lock(&table->mu);
 	inode = find_id_locked(table, ino);
 	if (inode)
-		*out = inode->parent ? inode->parent->id : FUSE_ROOT_ID;
+		*out = inode->names ? inode->names->parent->id : FUSE_ROOT_ID;
 	pthread_mutex_unlock(&table->mu);
 	return inode ? 0 : -ESTALE;
 }
@@ -392,8 +562,13 @@ void inode_table_free(struct inode_table *table)
 		struct inode *next;
 
 		for (struct inode *inode = table->by_id[i]; inode; inode = next) {
+			struct inode_name *name;
+
 			next = inode->next_by_id;
-			free(inode->name);
+			while ((name = inode->names)) {
+				inode->names = name->next;
+				free(name);
+			}
 			free(inode);
 		}
 	}

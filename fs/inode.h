@@ -3,7 +3,8 @@
  * files that are passed through. A node is known by (dev, ino) of the stored
  * file, holds no descriptor, and goes when the kernel forgets it. Its path is
  * put together from the names of its parents, so that a renamed folder costs
- * nothing; whoever opens it compares (dev, ino) again.
+ * nothing; whoever opens it compares (dev, ino) again. Of a file with hard links the names that it
+ * was met under are kept, so that it is still found when one of them goes.
  */
 #ifndef CKPT_FS_INODE_H
 #define CKPT_FS_INODE_H
@@ -45,6 +46,26 @@ int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *nam
  */
 void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *name,
 		    const struct stat *st);
+/* A name in a plain folder. */
+struct inode_place {
+	fuse_ino_t parent;
+	const char *name;
+};
+/**
+ * inode_renamed - a stored file has left one name for another
+ * @st: the file. Without memory the node stays where it was, and answers ESTALE.
+ */
+void inode_renamed(struct inode_table *table, const struct inode_place *from,
+		   const struct inode_place *to, const struct stat *st);
+/**
+ * inode_unlinked - a stored file has lost this name
+ * @after: what fstat(2) says of it now; where it has no other name (st_nlink 0; a folder) its node
+ *         leads nowhere from now on, and its number is free for another file.
+ */
+void inode_unlinked(struct inode_table *table, fuse_ino_t parent, const char *name,
+		    const struct stat *after);
+/** inode_hold - one more look-up, which no reply to the kernel stands for; -ESTALE it has none. */
+int inode_hold(struct inode_table *table, fuse_ino_t ino) CKPT_MUST_CHECK;
 /** inode_forget - the kernel gives @count look-ups back. */
 void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count);
 
@@ -54,6 +75,12 @@ void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t count);
  */
 int inode_locate(struct inode_table *table, fuse_ino_t ino, struct ckpt_buf *path,
 		 struct inode_key *key) CKPT_MUST_CHECK;
+/**
+ * inode_locate_by - the same by the @idx-th name that the node is known by; 0 is the one met last.
+ * -ENOENT there are fewer.
+ */
+int inode_locate_by(struct inode_table *table, fuse_ino_t ino, size_t idx, struct ckpt_buf *path,
+		    struct inode_key *key) CKPT_MUST_CHECK;
 /** inode_find - the node of a stored file; 0 where the kernel holds none. */
 fuse_ino_t inode_find(struct inode_table *table, const struct stat *st);
 /** inode_parent - node of the folder it was met in; the top is its own. -ESTALE. */

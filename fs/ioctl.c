@@ -15,72 +15,26 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "change.h"
+#include "gesture.h"
 #include "group.h"
-#include "inode.h"
 #include "ops.h"
+#include "removal.h"
 #include "request.h"
-
-/* The plain node of a folder; 0: the kernel holds none. */
-static fuse_ino_t node_of_folder(struct fs *fs, const char *path)
-{
-	struct stat st;
-	CKPT_CLOSE int fd = -1;
-
-	if (*path == '\0')
-		return FUSE_ROOT_ID;
-	fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), path, O_PATH | O_DIRECTORY, 0);
-	if (fd < 0 || ckpt_io_fstat(fd, &st) < 0)
-		return 0;
-	return inode_find(fs->inodes, &st);
-}
-
-/* What has this name now may have had another one before. */
-static void relocate(struct fs *fs, fuse_ino_t parent, const char *path)
-{
-	struct stat st;
-	CKPT_CLOSE int fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), path, O_PATH, 0);
-
-	if (fd >= 0 && ckpt_io_fstat(fd, &st) == 0)
-		inode_relocate(fs->inodes, parent, ckpt_path_basename(path), &st);
-}
-
-/* Have the kernel ask again for the name @path. */
-static void forget_name(struct fs *fs, const char *path)
-{
-	const char *base = ckpt_path_basename(path);
-	CKPT_FREE char *above = strdup(path);
-	fuse_ino_t parent;
-
-	/*
-	 * The kernel may have to wait for a look-up in that folder, which nobody answers at the
-	 * end.
-	 */
-	if (!above || *path == '\0' || fs->ending)
-		return;
-	above[base == path ? 0 : (size_t)(base - path) - 1] = '\0';
-	parent = node_of_folder(fs, above);
-	if (parent == 0)
-		return;
-	relocate(fs, parent, path);
-	/* It fails where the kernel does not know the name: then there is nothing to forget. */
-	ckpt_ignore(fuse_lowlevel_notify_inval_entry(fs->session, parent, base, strlen(base)));
-}
+#include "resave.h"
+#include "summing.h"
 
 static void forget_state(struct fs *fs, const char *path)
 {
 	groups_expire(fs->groups);
-	forget_name(fs, path);
+	gesture_forget_now(fs, path);
 }
 
 /* --- the requests ------------------------------------------------------------------------- */
 
-static int progress(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
+static bool given_up(void *ctx)
 {
-	const struct request *rq = ctx;
-
-	(void)bytes_done;
-	(void)bytes_total;
-	return request_given_up(rq) || rq->fs->ending ? -ECANCELED : 0;
+	return request_given_up(ctx);
 }
 
 static int copy_name(char *to, size_t room, const char *from)
@@ -93,19 +47,35 @@ static int copy_name(char *to, size_t room, const char *from)
 	return 0;
 }
 
-static int do_commit(struct request *rq, struct ckpt_err *err)
+/* The stored name of what the mount shows under @name: another one while it is written again. */
+static int stored_name(struct fs *fs, const char *name, struct ckpt_buf *out)
+{
+	int rc = resave_stored(fs, name, out);
+
+	if (rc == -ENOENT) {
+		ckpt_buf_add_str(out, name);
+		rc = ckpt_buf_check(out);
+	}
+	return rc;
+}
+
+static int commit(struct request *rq, const char *stored, struct ckpt_err *err)
 {
 	struct ckpt_control *control = rq->control;
-	const struct ckpt_commit_options options = {
+	const struct gesture gesture = {
+		.name = stored,
+		.final_name = strcmp(stored, control->name) == 0 ? NULL : control->name,
+		.replace = (control->flags & CKPT_CONTROL_REPLACE) != 0,
 		.has_step = control->has_step != 0,
 		.step = control->step,
 		.meta = control->meta[0] != '\0' ? control->meta : NULL,
-		.progress = progress,
-		.progress_ctx = rq,
+		.given_up = given_up,
+		.ctx = rq,
 	};
 	struct ckpt_commit_result result = { 0 };
-	int rc = ckpt_commit(rq->fs->store, control->name, &options, &result, err);
+	int rc = gesture_commit(rq->fs, &gesture, &result, err);
 
+	/* Who asked looks at once. */
 	forget_state(rq->fs, control->name);
 	if (rc < 0)
 		return rc;
@@ -119,10 +89,81 @@ static int do_commit(struct request *rq, struct ckpt_err *err)
 	return rc;
 }
 
+static int do_commit(struct request *rq, struct ckpt_err *err)
+{
+	struct ckpt_buf stored;
+	int rc;
+
+	ckpt_buf_init(&stored);
+	rc = stored_name(rq->fs, rq->control->name, &stored);
+	if (rc == 0)
+		rc = commit(rq, stored.data, err);
+	else
+		rc = ckpt_err_sys(err, rc, "cannot commit '%s'", rq->control->name);
+	ckpt_buf_release(&stored);
+	return rc;
+}
+
+static int settle(struct request *rq, const char *stored, struct ckpt_err *err)
+{
+	int rc = summing_settle(rq->fs, stored, given_up, rq);
+
+	if (rc == -EIO)
+		return ckpt_err_set(
+			err, rc,
+			"a file in '%s' could not be made durable (the log of the mount names it); write that "
+			"file again",
+			stored);
+	return rc < 0 ? ckpt_err_sys(err, rc, "cannot sum '%s'", stored) : 0;
+}
+
+static int do_settle(struct request *rq, struct ckpt_err *err)
+{
+	struct ckpt_buf stored;
+	int rc;
+
+	ckpt_buf_init(&stored);
+	rc = stored_name(rq->fs, rq->control->name, &stored);
+	rc = rc == 0 ? settle(rq, stored.data, err)
+		     : ckpt_err_sys(err, rc, "cannot sum '%s'", rq->control->name);
+	ckpt_buf_release(&stored);
+	return rc;
+}
+
+/* What this mount is about to write down there is not waited for: it goes with the rest. */
+static int abort_stored(struct request *rq, const char *stored, struct ckpt_err *err)
+{
+	struct fs *fs = rq->fs;
+	int rc = change_freeze(fs, stored);
+
+	if (rc == -EBUSY)
+		return ckpt_err_set(
+			err, rc, "'%s', or a folder in it, is being committed or renamed", stored);
+	if (rc < 0)
+		return ckpt_err_sys(err, rc, "cannot drop '%s'", stored);
+	rc = summing_settle(fs, stored, given_up, rq);
+	if (rc == 0 || rc == -EIO)
+		rc = ckpt_abort(fs->store, stored, err);
+	else
+		rc = ckpt_err_sys(err, rc, "cannot drop '%s'", stored);
+	change_thaw(fs, stored);
+	if (rc == 0) {
+		summing_committed(fs, stored);
+		resave_ended(fs, rq->control->name);
+	}
+	return rc;
+}
+
 static int do_abort(struct request *rq, struct ckpt_err *err)
 {
-	int rc = ckpt_abort(rq->fs->store, rq->control->name, err);
+	struct ckpt_buf stored;
+	int rc;
 
+	ckpt_buf_init(&stored);
+	rc = stored_name(rq->fs, rq->control->name, &stored);
+	rc = rc == 0 ? abort_stored(rq, stored.data, err)
+		     : ckpt_err_sys(err, rc, "cannot drop '%s'", rq->control->name);
+	ckpt_buf_release(&stored);
 	forget_state(rq->fs, rq->control->name);
 	return rc;
 }
@@ -154,6 +195,77 @@ static int do_reindex(struct request *rq, struct ckpt_err *err)
 	return rc;
 }
 
+static int do_remove(struct request *rq, struct ckpt_err *err)
+{
+	int rc = ckpt_trash_remove(rq->fs->store, rq->control->name, NULL, err);
+
+	trash_room_changed(removals_room(rq->fs->removals));
+	forget_state(rq->fs, rq->control->name);
+	return rc;
+}
+
+static int do_restore(struct request *rq, struct ckpt_err *err)
+{
+	struct ckpt_control *control = rq->control;
+	struct ckpt_buf room;
+	struct ckpt_buf name;
+	int rc;
+
+	ckpt_buf_init(&room);
+	ckpt_buf_init(&name);
+	rc = ckpt_trash_find(rq->fs->store, control->name, &room, err);
+	if (rc == 0)
+		rc = ckpt_trash_restore(rq->fs->store, room.data, &name, err);
+	if (rc == 0) {
+		trash_room_changed(removals_room(rq->fs->removals));
+		forget_state(rq->fs, name.data);
+		rc = copy_name(control->name, sizeof(control->name), name.data);
+	}
+	ckpt_buf_release(&name);
+	ckpt_buf_release(&room);
+	return rc;
+}
+
+static int do_pin(struct request *rq, struct ckpt_err *err)
+{
+	struct ckpt_control *control = rq->control;
+	bool was = false;
+	int rc = control->op == CKPT_CONTROL_PIN
+			 ? ckpt_pin(rq->fs->store, control->name, &was, err)
+			 : ckpt_unpin(rq->fs->store, control->name, &was, err);
+
+	control->was = was;
+	return rc;
+}
+
+static int do_purge(struct request *rq, struct ckpt_err *err)
+{
+	struct ckpt_control *control = rq->control;
+	const struct ckpt_purge_options options = {
+		.max_age_secs = control->step,
+		.want_bytes = control->size_bytes,
+		.below = control->name,
+		.last_too = (control->flags & CKPT_CONTROL_LAST_TOO) != 0,
+		.dry_run = (control->flags & CKPT_CONTROL_DRY_RUN) != 0,
+	};
+	struct ckpt_purge_result result = { 0 };
+	const struct ckpt_leftovers_options leftovers = {
+		.below = control->name,
+		.max_age_secs = CKPT_TRASH_MAX_AGE_SECS,
+		.dry_run = options.dry_run,
+	};
+	uint64_t leftover_count = 0;
+	int rc = ckpt_trash_purge(rq->fs->store, &options, &result, err);
+
+	/* What the dead have left takes next to no room: the next one tries again. */
+	ckpt_ignore(ckpt_leftovers_sweep(rq->fs->store, &leftovers, &leftover_count, NULL));
+	trash_room_changed(removals_room(rq->fs->removals));
+	control->shard_count = result.checkpoint_count;
+	control->size_bytes = result.freed_bytes;
+	control->seq = result.kept_count;
+	return rc;
+}
+
 static int carry_out(struct request *rq, struct ckpt_err *err)
 {
 	switch (rq->control->op) {
@@ -165,6 +277,17 @@ static int carry_out(struct request *rq, struct ckpt_err *err)
 		return do_refresh(rq, err);
 	case CKPT_CONTROL_REINDEX:
 		return do_reindex(rq, err);
+	case CKPT_CONTROL_SETTLE:
+		return do_settle(rq, err);
+	case CKPT_CONTROL_REMOVE:
+		return do_remove(rq, err);
+	case CKPT_CONTROL_RESTORE:
+		return do_restore(rq, err);
+	case CKPT_CONTROL_PIN:
+	case CKPT_CONTROL_UNPIN:
+		return do_pin(rq, err);
+	case CKPT_CONTROL_PURGE:
+		return do_purge(rq, err);
 	default:
 		return ckpt_err_set(err, -EINVAL,
 				    "the mount does not know request %u; its daemon is older than "

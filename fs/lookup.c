@@ -1,9 +1,8 @@
-/* lookup.c - names and attributes: lookup, forget, getattr, readlink, statfs. */
+/* lookup.c - names and attributes: lookup, forget, getattr, readlink. */
 #include "ops.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "committed.h"
 #include "control_dir.h"
@@ -114,17 +113,24 @@ static void start_for_node(struct request *rq)
 		request_start(rq);
 }
 
+/*
+ * A file that is open is there, whatever became of its name, or of what the index knew of it.
+ * (fstat(2) does not tell us which open it means.)
+ */
+static int attr_of(struct fs *fs, fuse_ino_t ino, struct stat *out)
+{
+	int rc = gone(node_attr(fs, ino, out));
+
+	if ((rc == -ESTALE || rc == RC_LOAD_FIRST) && open_file_attr(fs, ino, out) == 0)
+		return 0;
+	return rc;
+}
+
 static int run_getattr(struct request *rq)
 {
 	struct stat st;
-	int rc = gone(node_attr(rq->fs, rq->ino, &st));
+	int rc = attr_of(rq->fs, rq->ino, &st);
 
-	/*
-	 * A file that is open is there, whatever became of its name. (fstat(2) does not tell us
-	 * which open it means.)
-	 */
-	if (rc == -ESTALE && node_class(rq->ino) == NODE_PLAIN)
-		rc = open_file_attr(rq->fs, rq->ino, &st);
 	if (rc < 0)
 		return rc;
 	if (request_claim(rq))
@@ -173,16 +179,4 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 	request_init(&rq, req, ino, run_readlink);
 	start_for_node(&rq);
-}
-
-/* The file system that the store lies on. */
-void op_statfs(fuse_req_t req, fuse_ino_t ino)
-{
-	struct statvfs st;
-
-	(void)ino;
-	if (fstatvfs(ckpt_store_fd(fs_of(req)->store), &st) < 0)
-		ckpt_ignore(fuse_reply_err(req, errno));
-	else
-		ckpt_ignore(fuse_reply_statfs(req, &st));
 }

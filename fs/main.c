@@ -30,7 +30,7 @@ static int choose_log(const struct mount_options *options, struct ckpt_err *err)
 {
 	if (options->log_path)
 		return ckpt_log_to_file(options->log_path, err);
-	if (!options->foreground)
+	if (!options->foreground || options->log_syslog)
 		ckpt_log_to_syslog("mount.ckptfs");
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "store/store.h"
 
 /* Defaults: what a disk reads in a second or so, and a day. */
 #define VERIFY_OPEN_MAX_BYTES CKPT_GIB
@@ -19,20 +20,25 @@
 const char mount_options_help[] =
 	"usage: mount.ckptfs STORE MNT [-o OPTION[,OPTION]...] [--foreground]\n"
 	"\n"
-	"Mount the store of checkpoints STORE on the folder MNT, for reading.\n"
+	"Mount the store of checkpoints STORE on the folder MNT.\n"
 	"\n"
 	"  -o ro               show only what is committed\n"
-	"  -o rw               show everything (default)\n"
+	"  -o rw               show everything; what is not committed can be written (default)\n"
 	"  -o allow_other      let other users in (default for root)\n"
 	"  -o index=PATH       keep the index in this file\n"
-	"  -o log=FILE         log to this file\n"
+	"  -o log=FILE         log to this file; log=syslog: to syslog, also with --foreground\n"
 	"  -o verify=WHEN      compare shards with their sums: open: all of a shard at its first\n"
 	"                      open; read: every block at every read; off: never; auto (default):\n"
 	"                      open for shards of up to verify_open_max, larger ones block by\n"
 	"                      block as they are read and in the background\n"
 	"  -o verify_open_max=SIZE  see above (default 1GiB)\n"
 	"  -o verify_ttl=SECS  verify again after so long (default 86400)\n"
-	"  -o passthrough=off  have every read go through the daemon\n"
+	"  -o autocommit=SECS  commit what a completion rule calls complete when it was quiet for\n"
+	"                      so long (default 60); off: never\n"
+	"  -o resave=replace   let a committed name be written again; the old checkpoint goes to\n"
+	"                      the trash when the new one commits (default refuse)\n"
+	"  -o trash=AGE        purge removed checkpoints that are older (default 1d; s, m, h, d)\n"
+	"  -o passthrough=off  have every read and write go through the daemon\n"
 	"  --foreground        do not go to the background; log to stderr\n"
 	"  -f, -n, -s, -v      as mount(8) passes them: fake, no mtab, sloppy, verbose\n"
 	"  -h, --help          show this text\n"
@@ -46,7 +52,7 @@ const char mount_options_help[] =
  * nosuid and nodev.
  */
 static const char *const ignored[] = {
-	"rw",	    "suid",	  "nosuid",   "dev",	    "nodev",	   "exec",
+	"suid",	  "nosuid",   "dev",	    "nodev",	   "exec",
 	"defaults", "auto",	  "noauto",   "user",	    "nouser",	   "users",
 	"nousers",  "owner",	  "noowner",  "group",	    "nogroup",	   "nofail",
 	"_netdev",  "async",	  "sync",     "dirsync",    "atime",	   "noatime",
@@ -146,7 +152,73 @@ static int set_passthrough(struct mount_options *out, const char *value, struct 
 	return 0;
 }
 
-static int set_option(struct mount_options *out, const char *option, struct ckpt_err *err)
+static int set_autocommit(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	uint64_t seconds = 0;
+
+	if (strcmp(value, "off") == 0) {
+		out->autocommit_ms = 0;
+		return 0;
+	}
+	if (num_parse_u64(value, &seconds) == 0 && seconds > 0 &&
+	    num_mul(seconds, 1000, &out->autocommit_ms))
+		return 0;
+	return ckpt_err_set(
+		err, -EINVAL,
+		"autocommit='%s' is not understood; give a number of seconds, at least 1, or off",
+		value);
+}
+
+static int set_resave(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	if (strcmp(value, "refuse") != 0 && strcmp(value, "replace") != 0)
+		return ckpt_err_set(err, -EINVAL,
+				    "resave='%s' is not understood; use refuse or replace", value);
+	out->resave_replace = strcmp(value, "replace") == 0;
+	return 0;
+}
+
+static int set_trash(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	if (num_parse_age(value, &out->trash_max_age_secs) == 0)
+		return 0;
+	return ckpt_err_set(err, -EINVAL, "trash='%s' is no age; give one like 90m, 12h or 1d",
+			    value);
+}
+
+static int set_index(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	return set_path(&out->index_path, value, "index", err);
+}
+
+static int set_log(struct mount_options *out, const char *value, struct ckpt_err *err)
+{
+	out->log_syslog = strcmp(value, "syslog") == 0;
+	if (!out->log_syslog)
+		return set_path(&out->log_path, value, "log", err);
+	free(out->log_path);
+	out->log_path = NULL;
+	return 0;
+}
+
+/* Options with a value. */
+static const struct {
+	const char *prefix;
+	int (*set)(struct mount_options *out, const char *value, struct ckpt_err *err);
+} valued[] = {
+	{ "index=", set_index },
+	{ "log=", set_log },
+	{ "verify=", set_verify },
+	{ "verify_open_max=", set_verify_open_max },
+	{ "verify_ttl=", set_verify_ttl },
+	{ "autocommit=", set_autocommit },
+	{ "resave=", set_resave },
+	{ "trash=", set_trash },
+	{ "passthrough=", set_passthrough },
+};
+
+/* Options without one. True: it is one of them. */
+static bool set_switch(struct mount_options *out, const char *option)
 {
 	if (strcmp(option, "ro") == 0)
 		out->read_only = true;
@@ -158,26 +230,24 @@ static int set_option(struct mount_options *out, const char *option, struct ckpt
 		out->noexec = true;
 	else if (strcmp(option, "exec") == 0)
 		out->noexec = false;
-	else if (has_prefix(option, "index="))
-		return set_path(&out->index_path, option + strlen("index="), "index", err);
-	else if (has_prefix(option, "log="))
-		return set_path(&out->log_path, option + strlen("log="), "log", err);
-	else if (has_prefix(option, "verify="))
-		return set_verify(out, option + strlen("verify="), err);
-	else if (has_prefix(option, "verify_open_max="))
-		return set_verify_open_max(out, option + strlen("verify_open_max="), err);
-	else if (has_prefix(option, "verify_ttl="))
-		return set_verify_ttl(out, option + strlen("verify_ttl="), err);
-	else if (has_prefix(option, "passthrough="))
-		return set_passthrough(out, option + strlen("passthrough="), err);
-	else if (strcmp(option, "remount") == 0)
+	else
+		return false;
+	return true;
+}
+
+static int set_option(struct mount_options *out, const char *option, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < sizeof(valued) / sizeof(valued[0]); i++) {
+		if (has_prefix(option, valued[i].prefix))
+			return valued[i].set(out, option + strlen(valued[i].prefix), err);
+	}
+	if (strcmp(option, "remount") == 0)
 		return ckpt_err_set(err, -EINVAL,
 				    "a mount cannot be changed; unmount it and mount it again");
-	else if (!is_ignored(option) && !out->sloppy)
-		return ckpt_err_set(err, -EINVAL,
-				    "unknown option '%s'; 'mount.ckptfs --help' lists the options",
-				    option);
-	return 0;
+	if (set_switch(out, option) || is_ignored(option) || out->sloppy)
+		return 0;
+	return ckpt_err_set(err, -EINVAL,
+			    "unknown option '%s'; 'mount.ckptfs --help' lists the options", option);
 }
 
 static int set_options(struct mount_options *out, const char *list, struct ckpt_err *err)
@@ -293,6 +363,8 @@ int mount_options_parse(int argc, char *const argv[], struct mount_options *out,
 	*out = (struct mount_options){ .allow_other = geteuid() == 0,
 				       .verify_open_max = VERIFY_OPEN_MAX_BYTES,
 				       .verify_ttl_ms = VERIFY_TTL_MS,
+				       .autocommit_ms = CKPT_RULE_QUIET_SECS * UINT64_C(1000),
+				       .trash_max_age_secs = CKPT_TRASH_MAX_AGE_SECS,
 				       .sloppy = is_sloppy(argc, argv) };
 	opterr = 0;
 	while (rc == 0) {

@@ -20,6 +20,7 @@ struct mount_options {
 	char *mount_point; /* absolute, without symlinks */
 	char *index_path;  /* absolute; NULL: the usual place */
 	char *log_path;	   /* absolute; NULL: syslog, or stderr with --foreground */
+	bool log_syslog;   /* syslog in any case */
 	bool read_only;	   /* show only what is committed */
 	bool allow_other;
 	bool noexec;
@@ -27,6 +28,9 @@ struct mount_options {
 	enum verify_when verify;
 	uint64_t verify_open_max; /* bytes; larger shards are not verified before they can be read, but with VERIFY_OPEN */
 	uint64_t verify_ttl_ms; /* how long a verification is trusted */
+	uint64_t autocommit_ms; /* quiet time before a rule commits; 0: rules commit nothing */
+	uint64_t trash_max_age_secs; /* removed checkpoints are purged then */
+	bool resave_replace; /* a committed name may be written again */
 	bool foreground;
 	bool fake;    /* mount(8)'s -f: check everything, mount nothing */
 	bool sloppy;  /* mount(8)'s -s: unknown options are ignored */

@@ -8,13 +8,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "autocommit.h"
 #include "base/hash.h"
 #include "base/io.h"
 #include "block_cache.h"
 #include "control_dir.h"
+#include "inode.h"
 #include "node.h"
 #include "passthrough.h"
 #include "plain.h"
+#include "summing.h"
 
 /* Chains of the table, a power of two: opens are hundreds, not millions. */
 #define CHAINS 256U
@@ -38,6 +41,13 @@ struct open_files *open_files_new(void)
 	return files;
 }
 
+static void handle_free(struct handle *handle)
+{
+	if (handle->fd >= 0)
+		close(handle->fd);
+	free(handle);
+}
+
 static void release(struct open_file *file)
 {
 	if (file->backing_id > 0)
@@ -49,17 +59,28 @@ static void release(struct open_file *file)
 	free(file);
 }
 
+/* What the kernel had open when the mount was taken away. */
+static void release_all(struct open_file *file)
+{
+	struct handle *next;
+
+	for (struct handle *handle = file->handles; handle; handle = next) {
+		next = handle->next;
+		handle_free(handle);
+	}
+	release(file);
+}
+
 void open_files_free(struct open_files *files)
 {
 	struct open_file *next;
 
 	if (!files)
 		return;
-	/* What the kernel had open when the mount was taken away. */
 	for (size_t i = 0; i < CHAINS; i++) {
 		for (struct open_file *file = files->chains[i]; file; file = next) {
 			next = file->next;
-			release(file);
+			release_all(file);
 		}
 	}
 	pthread_cond_destroy(&files->opened);
@@ -84,21 +105,11 @@ static void hand_over(struct fs *fs, struct open_file *file, int fd)
 			ckpt_store_path(fs->store), -rc);
 }
 
-static int open_plain(struct fs *fs, struct open_file *file)
+/* The descriptor is the handle's. */
+static int open_plain(struct fs *fs, struct open_file *file, const struct open_want *want)
 {
-	struct stat st;
-	int fd = plain_open(fs, file->ino, O_RDONLY, NULL, &st);
-
-	if (fd < 0)
-		return fd;
-	if (!S_ISREG(st.st_mode)) {
-		close(fd);
-		return S_ISDIR(st.st_mode) ? -EISDIR : -ESTALE;
-	}
 	file->content = CONTENT_STORED;
-	/* Stays open also where the kernel reads: fstat(2) wants it when the name is gone. */
-	file->fd = fd;
-	hand_over(fs, file, fd);
+	hand_over(fs, file, want->fd);
 	return 0;
 }
 
@@ -107,6 +118,8 @@ static int open_committed(struct fs *fs, struct open_file *file, const struct op
 	file->content = CONTENT_SHARD;
 	file->stamps = want->stamps;
 	file->is_virtual = want->shard->shard.pack != NULL;
+	/* Who has it open may ask for it when it is gone from the index. */
+	file->has_shown = committed_attr(fs, file->ino, &file->shown) == 0;
 	/* With verify=read the daemon sees every read, those of mappings too. */
 	if (!file->is_virtual && fs->options->verify != VERIFY_READ)
 		hand_over(fs, file, ckpt_shard_reader_fd(want->shard->reader, NULL));
@@ -152,7 +165,7 @@ static int node_open(struct fs *fs, struct open_file *file, const struct open_wa
 	case NODE_PLAIN:
 		break;
 	}
-	return open_plain(fs, file);
+	return open_plain(fs, file, want);
 }
 
 /* --- the table ---------------------------------------------------------------------------- */
@@ -215,14 +228,7 @@ static bool unref_locked(struct open_files *files, struct open_file *file)
 	return true;
 }
 
-void open_file_hold(struct fs *fs, struct open_file *file)
-{
-	pthread_mutex_lock(&fs->open_files->mu);
-	file->refs++;
-	pthread_mutex_unlock(&fs->open_files->mu);
-}
-
-void open_file_put(struct fs *fs, struct open_file *file)
+static void open_file_put(struct fs *fs, struct open_file *file)
 {
 	struct open_files *files = fs->open_files;
 	bool last;
@@ -337,8 +343,8 @@ static int get(struct fs *fs, fuse_ino_t ino, const struct open_want *want, stru
 	return -EIO;
 }
 
-int open_file_get(struct fs *fs, fuse_ino_t ino, const struct open_want *want,
-		  struct open_file **out)
+static int open_file_get(struct fs *fs, fuse_ino_t ino, const struct open_want *want,
+			 struct open_file **out)
 {
 	struct open_file *file = NULL;
 	int rc;
@@ -356,31 +362,212 @@ int open_file_get(struct fs *fs, fuse_ino_t ino, const struct open_want *want,
 	return 0;
 }
 
-/* What is open of a node now; NULL: nothing. */
-static struct open_file *find_open(struct open_files *files, fuse_ino_t ino)
+/* --- who writes --------------------------------------------------------------------------- */
+
+/*
+ * summing.h hears of the first handle that writes and of the end of the last one, in that order,
+ * whichever threads they run in. The lock is not held meanwhile: this flag is.
+ */
+static void begin_telling_locked(struct open_files *files, struct open_file *file)
 {
+	while (file->telling)
+		pthread_cond_wait(&files->opened, &files->mu);
+	file->telling = true;
+}
+
+static void end_telling_locked(struct open_files *files, struct open_file *file)
+{
+	file->telling = false;
+	pthread_cond_broadcast(&files->opened);
+}
+
+static void tell_opened(struct fs *fs, struct open_file *file, const struct stat *st)
+{
+	struct open_files *files = fs->open_files;
+	bool first;
+
+	pthread_mutex_lock(&files->mu);
+	begin_telling_locked(files, file);
+	first = !file->told;
+	pthread_mutex_unlock(&files->mu);
+	/* Kept until it is closed: the kernel may forget the node before we handle its release. */
+	if (first && inode_hold(fs->inodes, file->ino) == 0) {
+		summing_opened(fs, file->ino, st);
+		file->told = true; /* nobody else looks while we tell */
+	}
+	pthread_mutex_lock(&files->mu);
+	end_telling_locked(files, file);
+	pthread_mutex_unlock(&files->mu);
+}
+
+/* The path may be another one, or gone, by now: then there is nothing that could be complete. */
+static void tell_path(struct fs *fs, fuse_ino_t ino)
+{
+	struct inode_key key;
+	struct ckpt_buf path;
+
+	ckpt_buf_init(&path);
+	if (inode_locate(fs->inodes, ino, &path, &key) == 0)
+		autocommit_saw(fs, path.data);
+	ckpt_buf_release(&path);
+}
+
+/* A handle that could write has closed its descriptor. */
+static void tell_closed(struct fs *fs, struct open_file *file)
+{
+	struct open_files *files = fs->open_files;
+	bool last;
+
+	pthread_mutex_lock(&files->mu);
+	file->writers--;
+	begin_telling_locked(files, file);
+	last = file->told && file->writers == 0;
+	pthread_mutex_unlock(&files->mu);
+	if (last) {
+		file->told = false;
+		summing_closed(fs, file->ino);
+		tell_path(fs, file->ino);
+		inode_forget(fs->inodes, file->ino, 1);
+	}
+	pthread_mutex_lock(&files->mu);
+	end_telling_locked(files, file);
+	pthread_mutex_unlock(&files->mu);
+}
+
+/* --- handles ------------------------------------------------------------------------------ */
+
+int handle_open(struct fs *fs, fuse_ino_t ino, const struct open_want *want, struct handle **out)
+{
+	struct handle *handle = calloc(1, sizeof(*handle));
+	struct open_file *file = NULL;
+	int rc;
+
+	if (!handle)
+		return -ENOMEM;
+	rc = open_file_get(fs, ino, want, &file);
+	if (rc < 0) {
+		free(handle);
+		return rc;
+	}
+	*handle = (struct handle){
+		.file = file,
+		.fd = want->fd,
+		.writes = want->writes,
+		.can_write = want->can_write,
+		.refs = 1,
+	};
+	pthread_mutex_lock(&fs->open_files->mu);
+	file->writers += handle->writes;
+	if (handle->fd >= 0) {
+		handle->next = file->handles;
+		file->handles = handle;
+	}
+	pthread_mutex_unlock(&fs->open_files->mu);
+	if (handle->writes)
+		tell_opened(fs, file, &want->st);
+	*out = handle;
+	return 0;
+}
+
+void handle_hold(struct fs *fs, struct handle *handle)
+{
+	pthread_mutex_lock(&fs->open_files->mu);
+	handle->refs++;
+	pthread_mutex_unlock(&fs->open_files->mu);
+}
+
+/* Give up one reference; true: it was the last one, and nobody finds the handle any more. */
+static bool handle_unref(struct open_files *files, struct handle *handle)
+{
+	struct handle **slot = &handle->file->handles;
+	bool last;
+
+	pthread_mutex_lock(&files->mu);
+	assert(handle->refs > 0);
+	last = --handle->refs == 0;
+	if (last && handle->fd >= 0) {
+		while (*slot != handle)
+			slot = &(*slot)->next;
+		*slot = handle->next;
+	}
+	pthread_mutex_unlock(&files->mu);
+	return last;
+}
+
+void handle_put(struct fs *fs, struct handle *handle)
+{
+	struct open_file *file = handle->file;
+	bool writes = handle->writes;
+
+	if (!handle_unref(fs->open_files, handle))
+		return;
+	/* First of all: who sums the file takes a lease, which a writer's descriptor stands against. */
+	handle_free(handle);
+	if (writes)
+		tell_closed(fs, file);
+	open_file_put(fs, file);
+}
+
+/* A handle of a plain file that is open now, held; NULL: there is none. */
+static struct handle *find_handle(struct open_files *files, fuse_ino_t ino, bool to_write)
+{
+	struct handle *handle = NULL;
 	struct open_file *file;
 
 	pthread_mutex_lock(&files->mu);
 	file = find_locked(files, ino);
-	if (file && file->opening)
-		file = NULL;
 	if (file)
-		file->refs++;
+		handle = file->handles;
+	while (handle && to_write && !handle->can_write)
+		handle = handle->next;
+	if (handle)
+		handle->refs++;
 	pthread_mutex_unlock(&files->mu);
-	return file;
+	return handle;
+}
+
+int open_file_dup(struct fs *fs, fuse_ino_t ino, bool to_write, int *out_fd)
+{
+	struct handle *handle = find_handle(fs->open_files, ino, to_write);
+	int rc = -ESTALE;
+
+	if (!handle)
+		return rc;
+	rc = fcntl(handle->fd, F_DUPFD_CLOEXEC, 0);
+	if (rc >= 0)
+		*out_fd = rc;
+	else
+		rc = -errno;
+	handle_put(fs, handle);
+	return rc < 0 ? rc : 0;
+}
+
+/* What an open shard looked like. -ESTALE nobody has it open. */
+static int shown_attr(struct open_files *files, fuse_ino_t ino, struct stat *out)
+{
+	const struct open_file *file;
+	int rc = -ESTALE;
+
+	pthread_mutex_lock(&files->mu);
+	file = find_locked(files, ino);
+	if (file && !file->opening && file->has_shown) {
+		*out = file->shown;
+		rc = 0;
+	}
+	pthread_mutex_unlock(&files->mu);
+	return rc;
 }
 
 int open_file_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
-	struct open_file *file = find_open(fs->open_files, ino);
+	struct handle *handle = find_handle(fs->open_files, ino, false);
 	int rc;
 
-	if (!file)
-		return -ESTALE;
-	rc = file->content == CONTENT_STORED ? ckpt_io_fstat(file->fd, out) : -ESTALE;
+	if (!handle)
+		return shown_attr(fs->open_files, ino, out);
+	rc = ckpt_io_fstat(handle->fd, out);
 	if (rc == 0)
 		plain_show(fs, out);
-	open_file_put(fs, file);
+	handle_put(fs, handle);
 	return rc;
 }

@@ -164,6 +164,12 @@ static void edit_init(struct fuse_init_out *out)
 	const uint32_t depth = STACK_DEPTH;
 	uint64_t flags = choose();
 
+	/*
+	 * Set-user-ID bits and capabilities are taken off by the stored file system, or when a file
+	 * is opened (file.c). Else each write(2) would ask for security.capability first, also one
+	 * that passes through: a request each (measured). libfuse has no word for it.
+	 */
+	out->flags |= (uint32_t)pt.kernel_flags & FUSE_HANDLE_KILLPRIV_V2;
 	if (LIBFUSE_SPEAKS_IT || flags == 0)
 		return;
 	out->flags |= FUSE_INIT_EXT;
@@ -301,6 +307,23 @@ int passthrough_reply_open(struct fuse_req *req, struct fuse_file_info *fi, int3
 
 	pending_id = id;
 	rc = fuse_reply_open(req, fi);
+	pending_id = 0; /* it did not go out */
+	return rc;
+#endif
+}
+
+int passthrough_reply_create(struct fuse_req *req, const struct fuse_entry_param *entry,
+			     struct fuse_file_info *fi, int32_t id)
+{
+	assert(id > 0 && pending_id == 0);
+#if LIBFUSE_SPEAKS_IT
+	fi->backing_id = id;
+	return fuse_reply_create(req, entry, fi);
+#else
+	int rc;
+
+	pending_id = id;
+	rc = fuse_reply_create(req, entry, fi);
 	pending_id = 0; /* it did not go out */
 	return rc;
 #endif

@@ -19,6 +19,7 @@
 #include "base/err.h"
 
 struct fuse_conn_info;
+struct fuse_entry_param;
 struct fuse_file_info;
 struct fuse_req;
 struct fuse_session;
@@ -76,5 +77,8 @@ void passthrough_backing_close(int32_t id);
  */
 int passthrough_reply_open(struct fuse_req *req, struct fuse_file_info *fi, int32_t id)
 	CKPT_MUST_CHECK;
+/** passthrough_reply_create - fuse_reply_create() in the same way. */
+int passthrough_reply_create(struct fuse_req *req, const struct fuse_entry_param *entry,
+			     struct fuse_file_info *fi, int32_t id) CKPT_MUST_CHECK;
 
 #endif

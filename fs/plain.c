@@ -16,13 +16,15 @@
 #include "group.h"
 #include "inode.h"
 #include "node.h"
+#include "own_ids.h"
+#include "removal.h"
+#include "resave.h"
 #include "slots.h"
 
 /* What a look at one name in a plain folder found. */
 struct met {
 	struct stat st;
-	bool is_committed;
-	struct ckpt_db_checkpoint row; /* where is_committed */
+	struct checkpoint *cp; /* NULL: it is not committed */
 };
 
 /* A path that led to the node and leads nowhere now, or to something else. */
@@ -31,35 +33,56 @@ static int stale(int rc)
 	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ? -ESTALE : rc;
 }
 
-int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, struct stat *st)
+/* Open what one name of a node leads to, if it is the node's stored file. */
+static int open_name(struct fs *fs, const char *path, int flags, const struct inode_key *key,
+		     struct stat *st)
 {
-	struct inode_key key;
-	struct ckpt_buf own;
-	int fd;
+	/*
+	 * O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait, nor for
+	 * whoever holds a lease on it. openat2(2) refuses it beside O_PATH.
+	 */
+	int fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), *path ? path : ".",
+				      flags | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NONBLOCK), 0);
 	int rc;
 
-	ckpt_buf_init(&own);
-	rc = inode_locate(fs->inodes, ino, path ? path : &own, &key);
-	if (rc < 0) {
-		ckpt_buf_release(&own);
-		return rc;
-	}
-	const char *at = path ? path->data : own.data;
-	/*
-	 * O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait.
-	 * openat2(2) refuses it beside O_PATH.
-	 */
-	fd = ckpt_io_open_beneath(ckpt_store_fd(fs->store), *at ? at : ".",
-				  flags | O_NOFOLLOW | (flags & O_PATH ? 0 : O_NONBLOCK), 0);
-	ckpt_buf_release(&own);
 	if (fd < 0)
 		return stale(fd);
 	rc = ckpt_io_fstat(fd, st);
-	if (rc == 0 && (st->st_dev != key.dev || st->st_ino != key.ino))
+	if (rc == 0 && (st->st_dev != key->dev || st->st_ino != key->ino))
 		rc = -ESTALE;
 	if (rc == 0)
 		return fd;
 	close(fd);
+	return rc;
+}
+
+int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, struct stat *st)
+{
+	struct inode_key key;
+	struct ckpt_buf at;
+	int rc;
+
+	ckpt_buf_init(&at);
+	/* A file with hard links may have lost the name it was met under last. */
+	for (size_t idx = 0;; idx++) {
+		ckpt_buf_reset(&at);
+		rc = inode_locate_by(fs->inodes, ino, idx, &at, &key);
+		if (rc < 0)
+			break;
+		rc = open_name(fs, at.data, flags, &key, st);
+		if (rc != -ESTALE)
+			break;
+	}
+	if (rc == -ENOENT)
+		rc = -ESTALE; /* no name is left to try */
+	if (rc >= 0 && path) {
+		ckpt_buf_add(path, at.data, at.len_bytes);
+		if (ckpt_buf_check(path) < 0) {
+			close(rc);
+			rc = -ENOMEM;
+		}
+	}
+	ckpt_buf_release(&at);
 	return rc;
 }
 
@@ -77,6 +100,7 @@ void plain_show(const struct fs *fs, struct stat *st)
 	}
 	if (!S_ISDIR(st->st_mode))
 		st->st_mode &= ~(mode_t)(S_ISUID | S_ISGID | S_ISVTX);
+	own_ids_show(st);
 }
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -90,21 +114,33 @@ static size_t depth_of(const char *path)
 	return depth;
 }
 
-/*
- * Is the folder a committed checkpoint? 0 with @row filled, or -ENOENT; an unusable manifest is
- * logged.
- */
-static int look_up_checkpoint(struct fs *fs, const char *path, struct ckpt_db_checkpoint *row)
+int plain_checkpoint(struct fs *fs, const char *path, struct checkpoint **out)
 {
 	struct ckpt_err err = CKPT_ERR_INIT;
+	struct ckpt_db_checkpoint row;
 	int rc;
 
 	if (depth_of(path) > CKPT_NAME_DEPTH_MAX || ckpt_path_check_name(path, NULL) < 0)
 		return -ENOENT;
-	rc = ckpt_store_lookup(fs->store, path, row, &err);
+	rc = ckpt_store_lookup(fs->store, path, &row, &err);
 	if (rc < 0 && rc != -ENOENT)
 		fs_log_once("%s", err.msg);
-	return rc;
+	return rc < 0 ? rc : slots_note(fs, &row, out);
+}
+
+bool plain_lies_in_checkpoint(struct fs *fs, const char *path)
+{
+	enum ckpt_state state = CKPT_STATE_NONE;
+	CKPT_FREE char *above = strdup(path);
+	char *slash = above ? strchr(above, '/') : NULL;
+
+	for (; slash && state == CKPT_STATE_NONE; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (ckpt_state_of(ckpt_store_fd(fs->store), above, &state, NULL, NULL) < 0)
+			return false;
+		*slash = '/';
+	}
+	return state != CKPT_STATE_NONE;
 }
 
 /* With -o ro only groups on the way to something committed are shown. */
@@ -123,49 +159,69 @@ static bool is_hidden(struct fs *fs, const char *path)
 
 static int meet_folder(struct fs *fs, const char *path, struct met *out)
 {
-	int rc = look_up_checkpoint(fs, path, &out->row);
+	int rc = plain_checkpoint(fs, path, &out->cp);
 
-	out->is_committed = rc == 0;
+	/* It may have gone into the trash this moment. */
+	if (rc == -ENOENT && removal_meet(fs, path, &out->st, &out->cp) == 0)
+		return 0;
 	if (rc == -ENOENT)
 		rc = is_hidden(fs, path) ? -ENOENT : 0;
 	return rc;
 }
 
+/* @path: of @name */
+static int meet_path(struct fs *fs, const struct plain_dir *dir, const char *name, const char *path,
+		     struct met *out)
+{
+	int rc = ckpt_io_fstatat(dir->fd, name, &out->st, AT_SYMLINK_NOFOLLOW);
+
+	if (rc == -ENOENT)
+		return removal_meet(fs, path, &out->st, &out->cp);
+	if (rc < 0 || !S_ISDIR(out->st.st_mode))
+		return rc;
+	return meet_folder(fs, path, out);
+}
+
+/* checkpoint_unref() @out->cp. */
 static int meet(struct fs *fs, const struct plain_dir *dir, const char *name, struct met *out)
 {
 	struct ckpt_buf path;
-	int rc = ckpt_io_fstatat(dir->fd, name, &out->st, AT_SYMLINK_NOFOLLOW);
+	int rc;
 
-	out->is_committed = false;
-	if (rc < 0 || !S_ISDIR(out->st.st_mode))
-		return rc;
+	out->cp = NULL;
 	ckpt_buf_init(&path);
 	ckpt_path_join(&path, dir->path, name);
 	rc = ckpt_buf_check(&path);
 	if (rc == 0)
-		rc = meet_folder(fs, path.data, out);
+		rc = meet_path(fs, dir, name, path.data, out);
 	ckpt_buf_release(&path);
 	return rc;
 }
 
-int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
-		struct fuse_entry_param *out)
+int plain_stored_name(struct fs *fs, const char *dir_path, const char *name, struct ckpt_buf *out)
 {
-	struct checkpoint *cp = NULL;
+	int rc = resave_redirect(fs, dir_path, name, out);
+
+	if (rc == -ENOENT) {
+		ckpt_buf_add_str(out, name);
+		rc = ckpt_buf_check(out);
+	}
+	return rc;
+}
+
+static int entry_of(struct fs *fs, const struct plain_dir *dir, const char *name,
+		    struct fuse_entry_param *out)
+{
 	struct met met;
 	int rc = meet(fs, dir, name, &met);
 
 	if (rc < 0)
 		return rc;
-	*out = (struct fuse_entry_param){ .attr = met.st };
-	if (met.is_committed) {
-		rc = slots_note(fs, &met.row, &cp);
-		if (rc < 0)
-			return rc;
-		out->ino = node_committed(cp->row.slot, NODE_TOP_LINE);
-		out->generation = cp->generation;
-		committed_show_top(cp, &out->attr);
-		checkpoint_unref(cp);
+	*out = (struct fuse_entry_param){ .attr = met.st,
+					  .attr_timeout = TIMEOUT_LIVE,
+					  .entry_timeout = TIMEOUT_LIVE };
+	if (met.cp) {
+		committed_fill_top(fs, met.cp, &met.st, out);
 		/*
 		 * Who was in the folder before its commit may stay in it, whatever it was called
 		 * then.
@@ -175,26 +231,49 @@ int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
 		rc = inode_remember(fs->inodes, dir->ino, name, &met.st, &out->ino);
 		plain_show(fs, &out->attr);
 	}
-	out->attr_timeout = TIMEOUT_LIVE;
-	out->entry_timeout = TIMEOUT_LIVE;
+	checkpoint_unref(met.cp);
 	return rc;
 }
 
-bool plain_peek(struct fs *fs, const struct plain_dir *dir, const char *name, ino_t *out_ino)
+int plain_entry(struct fs *fs, const struct plain_dir *dir, const char *name,
+		struct fuse_entry_param *out)
 {
-	struct met met;
+	struct ckpt_buf stored;
+	int rc;
+
+	ckpt_buf_init(&stored);
+	rc = plain_stored_name(fs, dir->path, name, &stored);
+	if (rc == 0)
+		rc = entry_of(fs, dir, stored.data, out);
+	ckpt_buf_release(&stored);
+	return rc;
+}
+
+static bool peek_stored(struct fs *fs, const struct plain_dir *dir, const char *name,
+			ino_t *out_ino)
+{
+	struct met met = { .cp = NULL };
 	int rc = meet(fs, dir, name, &met);
 
 	/* What is there but cannot be used is listed: looking it up says why. */
 	if (rc < 0)
 		return rc != -ENOENT;
 	plain_show(fs, &met.st);
-	*out_ino = met.st.st_ino;
-	if (met.is_committed) {
-		*out_ino = node_committed(met.row.slot, NODE_TOP_LINE);
-		ckpt_db_checkpoint_release(&met.row);
-	}
+	*out_ino = met.cp ? node_committed(met.cp->row.slot, NODE_TOP_LINE) : met.st.st_ino;
+	checkpoint_unref(met.cp);
 	return true;
+}
+
+bool plain_peek(struct fs *fs, const struct plain_dir *dir, const char *name, ino_t *out_ino)
+{
+	struct ckpt_buf stored;
+	bool is_shown;
+
+	ckpt_buf_init(&stored);
+	is_shown = plain_stored_name(fs, dir->path, name, &stored) == 0 &&
+		   peek_stored(fs, dir, stored.data, out_ino);
+	ckpt_buf_release(&stored);
+	return is_shown;
 }
 
 bool plain_has_latest(struct fs *fs, const struct plain_dir *dir)
@@ -206,6 +285,31 @@ bool plain_has_latest(struct fs *fs, const struct plain_dir *dir)
 	       !is_hidden(fs, dir->path);
 }
 
+/*
+ * The control folder of a group, or of what was one when the kernel met it, and is committed by
+ * now.
+ */
+static int control_dir(struct fs *fs, fuse_ino_t parent, struct fuse_entry_param *out)
+{
+	struct checkpoint *cp = NULL;
+	struct inode_key key;
+	struct ckpt_buf path;
+	int rc;
+
+	ckpt_buf_init(&path);
+	rc = inode_locate(fs->inodes, parent, &path, &key);
+	if (rc == 0)
+		rc = plain_checkpoint(fs, path.data, &cp);
+	ckpt_buf_release(&path);
+	if (rc == -ENOENT)
+		return control_dir_of_group(fs, parent, out);
+	if (rc < 0 || !cp)
+		return rc;
+	rc = control_dir_of_checkpoint(fs, cp->row.slot, out);
+	checkpoint_unref(cp);
+	return rc;
+}
+
 int plain_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *out)
 {
 	struct plain_dir dir = { .ino = parent };
@@ -214,7 +318,7 @@ int plain_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_
 	int rc;
 
 	if (strcmp(name, CKPT_CONTROL_DIR) == 0)
-		return control_dir_of_group(fs, parent, out);
+		return control_dir(fs, parent, out);
 	ckpt_buf_init(&path);
 	dir.fd = plain_open(fs, parent, O_PATH | O_DIRECTORY, &path, &st);
 	dir.path = path.data;
@@ -245,7 +349,7 @@ int plain_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 
 int plain_readlink(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *target)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	char text[PATH_MAX];
 	CKPT_CLOSE int fd = plain_open(fs, ino, O_PATH, NULL, &st);
 	ssize_t len;

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "fs.h"
+#include "slots.h"
 
 /**
  * plain_open - open the stored file of a node. @flags: as open(2); @path: NULL, or receives its
@@ -22,6 +23,20 @@ int plain_open(struct fs *fs, fuse_ino_t ino, int flags, struct ckpt_buf *path, 
 
 /** plain_show - turn what fstat(2) says of a stored file into what the mount says. */
 void plain_show(const struct fs *fs, struct stat *st);
+
+/**
+ * plain_checkpoint - is the folder at @path, below the store, a committed checkpoint? *@out:
+ * checkpoint_unref() it. -ENOENT no; an unusable manifest is logged.
+ */
+int plain_checkpoint(struct fs *fs, const char *path, struct checkpoint **out) CKPT_MUST_CHECK;
+/** plain_lies_in_checkpoint - is any folder above @path a checkpoint? */
+bool plain_lies_in_checkpoint(struct fs *fs, const char *path);
+/**
+ * plain_stored_name - the stored name that @name in the folder @dir_path stands for (appended):
+ * itself, but for a checkpoint that is written again (resave.h).
+ */
+int plain_stored_name(struct fs *fs, const char *dir_path, const char *name, struct ckpt_buf *out)
+	CKPT_MUST_CHECK;
 
 /* A plain folder that names are looked up in. */
 struct plain_dir {

@@ -51,6 +51,8 @@ void request_init(struct request *rq, fuse_req_t req, fuse_ino_t ino,
 	rq->fs = fs_of(req);
 	rq->ino = ino;
 	rq->run = run;
+	rq->uid = fuse_req_ctx(req)->uid;
+	rq->gid = fuse_req_ctx(req)->gid;
 	atomic_init(&rq->claimed, false);
 	atomic_init(&rq->parked, false);
 }
@@ -233,15 +235,26 @@ void request_watch_stop(void)
 
 static struct ckpt_pool *pool_of(const struct fs *fs, enum lane lane)
 {
-	return lane == LANE_READS ? fs->reads : fs->tasks;
+	switch (lane) {
+	case LANE_READS:
+		return fs->reads;
+	case LANE_WRITES:
+		return fs->writes;
+	case LANE_TASKS:
+		break;
+	}
+	return fs->tasks;
 }
 
 /* What a request owns. */
 static void give_back(const struct request *rq)
 {
 	free(rq->control);
-	if (rq->file)
-		open_file_put(rq->fs, rq->file);
+	free(rq->arg);
+	if (rq->handle)
+		handle_put(rq->fs, rq->handle);
+	if (rq->other_handle)
+		handle_put(rq->fs, rq->other_handle);
 	if (rq->stream)
 		dir_stream_put(rq->stream);
 }
@@ -381,7 +394,7 @@ void request_run(struct request *rq)
 	assert(!rq->queued);
 	rc = rq->run(rq);
 	if (rc == RC_WORKER) {
-		request_submit(rq, LANE_READS);
+		request_submit(rq, rq->lane);
 		return;
 	}
 	if (wants_load(rc)) {

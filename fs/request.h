@@ -2,8 +2,8 @@
  * request.h - one request of the kernel, and the way to the workers.
  *
  * A request is run where it arrives, in a thread of libfuse, if that is quick;
- * what reads shards, fills the index or commits goes to one of two bounded
- * pools. Every request is answered exactly once: a request in a pool may be
+ * what reads shards, fills the index, commits, or waits for a disk to write goes
+ * to one of three bounded pools. Every request is answered exactly once: a request in a pool may be
  * answered early with EINTR, so whoever wants to answer claims it first.
  *
  * Interrupts: an application that only caught a signal must not see EINTR from
@@ -26,6 +26,12 @@
 #include "fs.h"
 #include "stamps.h"
 
+enum lane {
+	LANE_READS,
+	LANE_TASKS,
+	LANE_WRITES,
+};
+
 struct request {
 	fuse_req_t req; /* may be gone once it is claimed: only for replies, after request_claim */
 	struct fs *fs;
@@ -42,8 +48,12 @@ struct request {
 	/* Owned from request_run(), _start() or _submit() on; NULL where it needs none. The kernel may
 	 * release a file or folder before the worker of a killed reader is done with it. */
 	struct ckpt_control *control; /* ioctl's argument; heap */
-	struct open_file *file;	      /* read's */
+	mode_t mode;		      /* create's */
+	void *arg;		      /* what an operation adds of its own; heap */
+	struct handle *handle;	      /* of an open file; held */
+	struct handle *other_handle;  /* of a copy: where to */
 	struct dir_stream *stream;    /* readdir's */
+	enum lane lane;		      /* where it goes on after RC_WORKER */
 	bool eintr_ok;		      /* the caller expects EINTR from this one */
 	bool plus;		      /* readdirplus */
 	char name[NAME_MAX + 1];
@@ -52,6 +62,8 @@ struct request {
 	int checked_rc;
 	struct stamps checked_stamps; /* the state of the file that was looked at */
 	struct request *next_waiting; /* belongs to the check it waits for */
+	uid_t uid;		      /* who asks */
+	gid_t gid;
 	/* What follows belongs to request.c. */
 	bool queued; /* runs in a worker; may be read */
 	uint32_t loads; /* put the checkpoint's entries into the index before it runs; how often so far */
@@ -61,11 +73,6 @@ struct request {
 	struct request *next_watched; /* protected by watch.mu */
 	uint64_t watched_ms;	      /* since then; protected by watch.mu */
 	bool watched;		      /* protected by watch.mu */
-};
-
-enum lane {
-	LANE_READS,
-	LANE_TASKS,
 };
 
 /** request_init - a request of @req for node @ino. */

@@ -17,22 +17,30 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "autocommit.h"
 #include "block_cache.h"
 #include "buffers.h"
+#include "change.h"
 #include "fs.h"
+#include "gesture.h"
 #include "group.h"
 #include "inode.h"
 #include "open_file.h"
 #include "ops.h"
 #include "passthrough.h"
+#include "removal.h"
 #include "request.h"
+#include "resave.h"
 #include "shard_check.h"
 #include "slots.h"
+#include "summing.h"
 #include "verified.h"
 
 /* Readers wait for disks as much as for processors; a few more than processors keep both busy. */
 #define READ_THREADS_MIN 4U
 #define READ_THREADS_MAX 32U
+/* fsyncs of many ranks at a time: a journal takes them together. */
+#define WRITE_THREADS 16U
 /* Commits and index loads side by side. */
 #define TASK_THREADS 4U
 /* Threads of libfuse: they answer from memory and the index, so a few are many. */
@@ -111,14 +119,31 @@ static const struct fuse_lowlevel_ops operations = {
 	.forget_multi = op_forget_multi,
 	.getattr = op_getattr,
 	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.symlink = op_symlink,
+	.link = op_link,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.rename = op_rename,
+	.setattr = op_setattr,
+	.create = op_create,
 	.open = op_open,
 	.read = op_read,
+	.write_buf = op_write_buf,
+	.fsync = op_fsync,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 	.release = op_release,
 	.opendir = op_opendir,
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
+	.fsyncdir = op_fsyncdir,
 	.releasedir = op_releasedir,
 	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.removexattr = op_removexattr,
 	.getxattr = op_getxattr,
 	.listxattr = op_listxattr,
 	.ioctl = op_ioctl,
@@ -139,13 +164,11 @@ static int add_source(const char *store_path, char **list)
 	return rc;
 }
 
-/*
- * The options of the mount itself. Always read-only as the kernel sees it: nothing here can be
- * written yet.
- */
+/* The options of the mount itself. With -o ro the kernel refuses every change by itself. */
 static int add_options(const struct mount_options *options, char **list)
 {
-	if (fuse_opt_add_opt(list, "ro,nosuid,nodev,default_permissions,subtype=ckptfs") < 0 ||
+	if (fuse_opt_add_opt(list, "nosuid,nodev,default_permissions,subtype=ckptfs") < 0 ||
+	    (options->read_only && fuse_opt_add_opt(list, "ro") < 0) ||
 	    (options->allow_other && fuse_opt_add_opt(list, "allow_other") < 0) ||
 	    (options->noexec && fuse_opt_add_opt(list, "noexec") < 0))
 		return -ENOMEM;
@@ -252,8 +275,10 @@ static int new_tables(struct fs *fs, const struct stat *top, struct ckpt_err *er
 	fs->open_files = open_files_new();
 	fs->blocks = block_cache_new();
 	fs->verified = verified_new(fs->options->verify_ttl_ms);
+	fs->changes = changes_new();
+	fs->resaves = resaves_new();
 	if (!fs->inodes || !fs->slots || !fs->groups || !fs->open_files || !fs->blocks ||
-	    !fs->verified)
+	    !fs->verified || !fs->changes || !fs->resaves)
 		return ckpt_err_sys(err, -ENOMEM, "cannot mount '%s'", fs->options->store_path);
 	return 0;
 }
@@ -269,9 +294,17 @@ static int new_pools(struct fs *fs, struct ckpt_err *err)
 	int rc = ckpt_pool_new(threads, 0, &fs->reads, err);
 
 	if (rc == 0)
+		rc = ckpt_pool_new(WRITE_THREADS, 0, &fs->writes, err);
+	if (rc == 0)
 		rc = ckpt_pool_new(TASK_THREADS, 0, &fs->tasks, err);
 	if (rc == 0)
 		rc = shard_checks_new(fs, ckpt_cpu_count(), &fs->checks, err);
+	if (rc == 0)
+		rc = summing_new(fs, &fs->summing, err);
+	if (rc == 0)
+		rc = removals_new(fs, &fs->removals, err);
+	if (rc == 0)
+		rc = autocommit_new(fs, &fs->autocommit, err);
 	return rc;
 }
 
@@ -285,6 +318,7 @@ static int parts_open(struct fs *fs, int store_fd, struct ckpt_err *err)
 	fs->dev = top.st_dev;
 	fs->owner_uid = top.st_uid;
 	fs->owner_gid = top.st_gid;
+	fs->is_root = geteuid() == 0;
 	/* CLOCK_REALTIME is always there. */
 	ckpt_ignore(clock_gettime(CLOCK_REALTIME, &fs->started));
 	rc = ckpt_store_open_fd(store_fd, fs->options->store_path, 0, fs->options->index_path,
@@ -299,9 +333,15 @@ static int parts_open(struct fs *fs, int store_fd, struct ckpt_err *err)
 /* The reverse of parts_open. Workers end first: they use all the rest, and reply to the session. */
 static void parts_close(struct fs *fs)
 {
+	autocommit_free(fs->autocommit);
 	shard_checks_free(fs->checks);
 	ckpt_pool_free(fs->tasks);
+	ckpt_pool_free(fs->writes);
 	ckpt_pool_free(fs->reads);
+	summing_free(fs->summing);
+	removals_free(fs->removals);
+	resaves_free(fs->resaves);
+	changes_free(fs->changes);
 	open_files_free(fs->open_files);
 	buffers_release();
 	verified_free(fs->verified);
@@ -343,7 +383,9 @@ static void drain(struct fs *fs)
 	fs->ending = true;
 	shard_checks_stop(fs->checks); /* first: they hand their requests to the reads */
 	ckpt_pool_wait(fs->reads);     /* before the tasks: a read may go on in them */
+	ckpt_pool_wait(fs->writes);
 	ckpt_pool_wait(fs->tasks);
+	gesture_stop();
 }
 
 static int mount_and_serve(struct fs *fs, struct ckpt_err *err)

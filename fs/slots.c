@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/path.h"
 #include "node.h"
+#include "removal.h"
 
 /* Checkpoints kept, by slot modulo this: half a megabyte. A miss costs one row. */
 #define SLOTS_KEPT 1024U
@@ -128,6 +131,11 @@ int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint 
 	struct checkpoint *cp;
 
 	assert(row->name);
+	if (removal_conflicts(fs, row)) {
+		checkpoint_unref(old);
+		ckpt_db_checkpoint_release(row);
+		return -EBUSY;
+	}
 	if (old && is_known(old, row)) {
 		ckpt_db_checkpoint_release(row);
 		*out = old;
@@ -164,12 +172,28 @@ static int read_row(struct fs *fs, uint64_t slot, struct ckpt_db_checkpoint *out
 	return rc == -ENOENT ? -ESTALE : rc;
 }
 
+/* What is being removed is in no index any more. */
+static struct checkpoint *find_removed(struct fs *fs, uint64_t slot)
+{
+	struct removal_tree *tree = removal_tree_of(fs, slot);
+	struct checkpoint *cp = NULL;
+
+	if (tree) {
+		cp = removal_tree_checkpoint(tree);
+		atomic_fetch_add(&cp->refs, 1);
+	}
+	removal_tree_unref(tree);
+	return cp;
+}
+
 int slots_get(struct fs *fs, uint64_t slot, struct checkpoint **out)
 {
 	struct ckpt_db_checkpoint row = { 0 };
 	int rc;
 
-	*out = find(fs->slots, slot);
+	*out = find_removed(fs, slot);
+	if (!*out)
+		*out = find(fs->slots, slot);
 	if (*out)
 		return 0;
 	rc = read_row(fs, slot, &row);
@@ -216,8 +240,11 @@ int slots_load(struct fs *fs, uint64_t slot)
 	struct ckpt_err err = CKPT_ERR_INIT;
 	struct ckpt_db_checkpoint row = { 0 };
 	struct checkpoint *cp = NULL;
-	int rc = look_again(fs, slot, &row);
+	int rc;
 
+	if (removal_is_active(fs, slot))
+		return 0;
+	rc = look_again(fs, slot, &row);
 	if (rc < 0)
 		return rc;
 	if (!row.entries_indexed) {
@@ -239,8 +266,11 @@ int slots_still_loaded(struct fs *fs, uint64_t slot)
 {
 	struct ckpt_db_checkpoint row = { 0 };
 	bool loaded;
-	int rc = read_row(fs, slot, &row);
+	int rc;
 
+	if (removal_is_active(fs, slot))
+		return 0;
+	rc = read_row(fs, slot, &row);
 	/* No row: its name may still be known here, and lead to the folder. */
 	if (rc == -ESTALE)
 		return RC_LOAD_FIRST;
@@ -249,4 +279,72 @@ int slots_still_loaded(struct fs *fs, uint64_t slot)
 	loaded = row.entries_indexed;
 	ckpt_db_checkpoint_release(&row);
 	return loaded ? 0 : RC_LOAD_FIRST;
+}
+
+/* --- names that change --------------------------------------------------------------------- */
+
+/* The next checkpoint that is kept from place *@at on and lies at or below @path; NULL: no more. */
+static struct checkpoint *next_below(struct slots *slots, const char *path, size_t *at)
+{
+	struct checkpoint *cp = NULL;
+
+	pthread_mutex_lock(&slots->mu);
+	for (; !cp && *at < SLOTS_KEPT; (*at)++) {
+		cp = slots->kept[*at];
+		if (cp && !ckpt_path_is_below(cp->row.name, path))
+			cp = NULL;
+	}
+	if (cp)
+		atomic_fetch_add(&cp->refs, 1);
+	pthread_mutex_unlock(&slots->mu);
+	return cp;
+}
+
+/* Look it up by its new name, which gives its row in the index that name, too. */
+static void follow(struct fs *fs, const struct checkpoint *cp, const char *new_name)
+{
+	struct ckpt_err err = CKPT_ERR_INIT;
+	struct checkpoint *noted = NULL;
+	struct ckpt_db_checkpoint row;
+	int rc = ckpt_store_lookup(fs->store, new_name, &row, &err);
+
+	if (rc == 0 && slots_note(fs, &row, &noted) < 0)
+		noted = NULL;
+	else if (rc < 0 && rc != -ENOENT)
+		fs_log_once("%s", err.msg);
+	/* What is kept under the old name leads nowhere. */
+	if (!noted || noted->row.slot != cp->row.slot)
+		slots_drop(fs, cp->row.slot);
+	checkpoint_unref(noted);
+}
+
+void slots_renamed(struct fs *fs, const char *old_path, const char *new_path)
+{
+	struct checkpoint *cp;
+	struct ckpt_buf name;
+	size_t at = 0;
+
+	ckpt_buf_init(&name);
+	while ((cp = next_below(fs->slots, old_path, &at))) {
+		ckpt_buf_reset(&name);
+		ckpt_buf_printf(&name, "%s%s", new_path, cp->row.name + strlen(old_path));
+		if (ckpt_buf_check(&name) == 0)
+			follow(fs, cp, name.data);
+		checkpoint_unref(cp);
+	}
+	ckpt_buf_release(&name);
+}
+
+void slots_drop(struct fs *fs, uint64_t slot)
+{
+	struct checkpoint **place = &fs->slots->kept[slot % SLOTS_KEPT];
+	struct checkpoint *old = NULL;
+
+	pthread_mutex_lock(&fs->slots->mu);
+	if (*place && (*place)->row.slot == slot) {
+		old = *place;
+		*place = NULL;
+	}
+	pthread_mutex_unlock(&fs->slots->mu);
+	checkpoint_unref(old);
 }

@@ -26,7 +26,8 @@ void slots_free(struct slots *slots);
 
 /**
  * slots_note - keep what ckpt_store_lookup found (what is known already stays); takes over what
- * @row points to, also on failure. *@out: checkpoint_unref() it. -ENOMEM.
+ * @row points to, also on failure. *@out: checkpoint_unref() it. -EBUSY the nodes of this slot
+ * lead to another one, which is being removed; -ENOMEM.
  */
 int slots_note(struct fs *fs, struct ckpt_db_checkpoint *row, struct checkpoint **out)
 	CKPT_MUST_CHECK;
@@ -44,6 +45,14 @@ int slots_load(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
  * RC_LOAD_FIRST: no.
  */
 int slots_still_loaded(struct fs *fs, uint64_t slot) CKPT_MUST_CHECK;
+
+/**
+ * slots_renamed - this mount has renamed a committed checkpoint, or a group that holds some: what is
+ * kept of those below @old_path is looked up again below @new_path. In a worker, before the reply.
+ */
+void slots_renamed(struct fs *fs, const char *old_path, const char *new_path);
+/** slots_drop - the checkpoint of a slot is gone. */
+void slots_drop(struct fs *fs, uint64_t slot);
 
 void checkpoint_unref(struct checkpoint *cp);
 

@@ -25,7 +25,7 @@ static void counter(struct ckpt_buf *out, const char *name, uint64_t count, cons
 	ckpt_buf_printf(out, "%s %" PRIu64 "\n", name, count);
 }
 
-static void print_reads(struct stats *stats, struct ckpt_buf *out)
+static void print_data(struct stats *stats, struct ckpt_buf *out)
 {
 	head(out, "ckptfs_opens_total", "counter", "Opens of stored files and of virtual ones.");
 	ckpt_buf_printf(out, "ckptfs_opens_total{kind=\"file\"} %" PRIu64 "\n",
@@ -36,6 +36,10 @@ static void print_reads(struct stats *stats, struct ckpt_buf *out)
 		"Reads that the kernel sent, control files left out.");
 	counter(out, "ckptfs_read_bytes_total", value(&stats->read_bytes),
 		"Bytes these reads were answered with.");
+	counter(out, "ckptfs_write_requests_total", value(&stats->write_requests),
+		"Writes that the kernel sent; with passthrough it writes by itself.");
+	counter(out, "ckptfs_written_bytes_total", value(&stats->written_bytes),
+		"Bytes that the daemon has written for them.");
 	counter(out, "ckptfs_verified_bytes_total", value(&stats->verified_bytes),
 		"Bytes of shards read from the store and found right.");
 	counter(out, "ckptfs_corrupt_blocks_total", value(&stats->corrupt_blocks),
@@ -56,7 +60,7 @@ void stats_print(struct fs *fs, struct ckpt_buf *out)
 	head(out, "ckptfs_passthrough", "gauge", "Does the kernel read stored files by itself?");
 	ckpt_buf_printf(out, "ckptfs_passthrough{state=\"%s\",reason=\"%s\"} 1\n",
 			passthrough_active() ? "active" : "off", passthrough_reason());
-	print_reads(stats, out);
+	print_data(stats, out);
 	counter(out, "ckptfs_interrupted_requests_total", value(&stats->interrupted_requests),
 		"Requests given up because the caller was interrupted.");
 	counter(out, "ckptfs_entry_loads_total", value(&stats->entry_loads),

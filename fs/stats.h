@@ -18,6 +18,8 @@ struct stats {
 	_Atomic uint64_t
 		read_requests; /* for shards, views and plain files; control files are not counted */
 	_Atomic uint64_t read_bytes;
+	_Atomic uint64_t write_requests; /* that came to the daemon */
+	_Atomic uint64_t written_bytes;
 	_Atomic uint64_t verified_bytes;
 	_Atomic uint64_t corrupt_blocks;
 	_Atomic uint64_t block_hits;

@@ -127,27 +127,25 @@ static int shard_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ck
 	return rc;
 }
 
-/* Is any folder above @path a checkpoint? */
-static bool lies_in_checkpoint(int store_fd, const char *path)
+/* The state of an open checkpoint: of its own folder, not of those in it. */
+static int open_value(struct fs *fs, const char *path, struct ckpt_buf *out)
 {
 	enum ckpt_state state = CKPT_STATE_NONE;
-	CKPT_FREE char *above = strdup(path);
-	char *slash = above ? strchr(above, '/') : NULL;
+	int rc = 0;
 
-	for (; slash && state == CKPT_STATE_NONE; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		if (ckpt_state_of(store_fd, above, &state, NULL, NULL) < 0)
-			return false;
-		*slash = '/';
-	}
-	return state != CKPT_STATE_NONE;
+	if (ckpt_path_check_name(path, NULL) == 0)
+		rc = ckpt_state_of(ckpt_store_fd(fs->store), path, &state, NULL, NULL);
+	/* A file, or a folder that went: it has no state. */
+	if (rc == -ENOTDIR || rc == -ENOENT)
+		rc = 0;
+	if (rc == 0 && state != CKPT_STATE_NONE && plain_lies_in_checkpoint(fs, path))
+		state = CKPT_STATE_NONE;
+	return rc < 0 ? rc
+		      : add_text(out, state == CKPT_STATE_NONE ? NULL : ckpt_state_name(state));
 }
 
-/* The state of an open checkpoint: of its own folder, not of those in it. */
 static int plain_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt_buf *out)
 {
-	int store_fd = ckpt_store_fd(fs->store);
-	enum ckpt_state state = CKPT_STATE_NONE;
 	struct inode_key inode_key;
 	struct ckpt_buf path;
 	int rc;
@@ -156,17 +154,35 @@ static int plain_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ck
 		return -ENODATA;
 	ckpt_buf_init(&path);
 	rc = inode_locate(fs->inodes, ino, &path, &inode_key);
-	if (rc == 0 && ckpt_path_check_name(path.data, NULL) == 0)
-		rc = ckpt_state_of(store_fd, path.data, &state, NULL, NULL);
-	/* A file, or a folder that went: it has no state. */
-	if (rc == -ENOTDIR || rc == -ENOENT)
-		rc = 0;
-	if (rc == 0 && state != CKPT_STATE_NONE && lies_in_checkpoint(store_fd, path.data))
-		state = CKPT_STATE_NONE;
 	if (rc == 0)
-		rc = add_text(out, state == CKPT_STATE_NONE ? NULL : ckpt_state_name(state));
+		rc = open_value(fs, path.data, out);
 	ckpt_buf_release(&path);
 	return rc;
+}
+
+/*
+ * The node whose attributes are shown for @ino: itself, but for a folder that was plain when the
+ * kernel met it, and is a committed checkpoint by now.
+ */
+static int shown_node(struct fs *fs, fuse_ino_t *ino)
+{
+	struct checkpoint *cp = NULL;
+	struct inode_key key;
+	struct ckpt_buf path;
+	int rc;
+
+	if (node_class(*ino) != NODE_PLAIN)
+		return 0;
+	ckpt_buf_init(&path);
+	rc = inode_locate(fs->inodes, *ino, &path, &key);
+	if (rc == 0)
+		rc = plain_checkpoint(fs, path.data, &cp);
+	ckpt_buf_release(&path);
+	if (rc < 0 || !cp)
+		return rc == -ENOENT || rc == -ENOTDIR ? 0 : rc;
+	*ino = node_committed(cp->row.slot, NODE_TOP_LINE);
+	checkpoint_unref(cp);
+	return 0;
 }
 
 static int our_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt_buf *out)
@@ -180,6 +196,13 @@ static int our_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt
 	else if (node_class(ino) == NODE_COMMITTED)
 		rc = shard_value(fs, ino, key, out);
 	return rc < 0 ? rc : ckpt_buf_check(out);
+}
+
+static int shown_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt_buf *out)
+{
+	int rc = shown_node(fs, &ino);
+
+	return rc < 0 ? rc : our_value(fs, ino, key, out);
 }
 
 /* --- those of stored files ---------------------------------------------------------------- */
@@ -272,7 +295,7 @@ static int run_getxattr(struct request *rq)
 
 	ckpt_buf_init(&value);
 	rc = has_prefix(rq->name, OUR_PREFIX)
-		     ? our_value(rq->fs, rq->ino, rq->name + strlen(OUR_PREFIX), &value)
+		     ? shown_value(rq->fs, rq->ino, rq->name + strlen(OUR_PREFIX), &value)
 		     : stored_value(rq->fs, rq->ino, rq->name, &value);
 	if (rc == 0) {
 		rc = reply(rq, &value);
@@ -329,11 +352,18 @@ static int run_listxattr(struct request *rq)
 {
 	bool is_shard = node_class(rq->ino) == NODE_COMMITTED &&
 			node_line(rq->ino) != NODE_TOP_LINE;
+	fuse_ino_t shown = rq->ino;
 	struct ckpt_buf names;
 	int rc;
 
 	ckpt_buf_init(&names);
-	rc = our_names(rq->fs, rq->ino, is_shard ? shard_names : checkpoint_names, &names);
+	rc = shown_node(rq->fs, &shown);
+	/*
+	 * The state of what is open answers by name and is not listed: rsync -X removes from its
+	 * target what its source does not have, and would fail.
+	 */
+	if (rc == 0 && node_class(shown) == NODE_COMMITTED)
+		rc = our_names(rq->fs, shown, is_shard ? shard_names : checkpoint_names, &names);
 	if (rc == 0)
 		rc = stored_names(rq->fs, rq->ino, &names);
 	if (rc == 0)
