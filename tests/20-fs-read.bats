@@ -120,15 +120,16 @@ setup() {
   errno_is ENOENT getxattr "$step/none" user.x
 }
 
-@test "every change is refused with EROFS, in committed checkpoints and around them" {
-  local where
-  for where in "$step" "$mnt/run1" "$mnt/run1/step-3.tmp" "$mnt"; do
+@test "every change is refused with EROFS in a mount with -o ro, in committed checkpoints and around them" {
+  local ro=$tmp/ro where
+  mount_store "$store" "$ro" ro
+  for where in "$ro/run1/step-1" "$ro/run1" "$ro"; do
     errno_is EROFS create "$where/new" || return 1
     errno_is EROFS mkdir "$where/new"
     errno_is EROFS symlink "$where/new" target
     errno_is EROFS mkfifo "$where/new"
   done
-  for where in "$step/big.bin" "$mnt/run1/step-3.tmp/big.bin" "$mnt/run1/config.json"; do
+  for where in "$ro/run1/step-1/big.bin" "$ro/run1/config.json"; do
     errno_is EROFS open-write "$where" || return 1
     errno_is EROFS open-rw "$where"
     errno_is EROFS open-truncate "$where"
@@ -144,8 +145,9 @@ setup() {
     errno_is EROFS access-write "$where"
     errno_is OK open "$where"
   done
-  errno_is EROFS rmdir "$step/sub"
-  errno_is EROFS rename "$step" "$mnt/run1/other"
+  errno_is EROFS rmdir "$ro/run1/step-1/sub"
+  errno_is EROFS rename "$ro/run1/step-1" "$ro/run1/other"
+  umount_store "$ro"
 }
 
 @test "extended attributes of a checkpoint tell state, step and id" {
@@ -175,8 +177,10 @@ setup() {
     ok ls -a "$where"
     says_not .ckptfs
     ok ls "$where/.ckptfs"
-    errno_is EROFS create "$where/.ckptfs/new"
   done
+  errno_is EPERM create "$mnt/.ckptfs/new"
+  errno_is EPERM create "$mnt/run1/.ckptfs/new"
+  errno_is EROFS create "$step/.ckptfs/new"
   ok ls "$step/.ckptfs"
   assert_eq "$stdout" $'XXH128SUMS\nmanifest.jsonl'
   ok ls "$mnt/.ckptfs"

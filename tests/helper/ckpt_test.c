@@ -1,6 +1,7 @@
 /*
  * ckpt_test.c - the tests' helper: exact errno, offsets, concurrent readers,
- * mappings and leases, which a shell cannot do. It knows nothing of stores.
+ * mappings and leases, which a shell cannot do; and, in test_store.c, calls
+ * of the store that no command makes alone.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@ struct command {
 
 static const struct command commands[] = {
 	{ "errno", test_errno, 2, 4, "CALL PATH [ARG [ARG]]   the errno of one call, or OK" },
+	{ "immutable", test_immutable, 2, 2,
+	  "CHECKPOINT OUTSIDE   every call that changes something is refused" },
 	{ "lease", test_lease, 1, 1, "FILE   OK when a read lease is given, else the errno" },
 	{ "control", test_control, 3, 4,
 	  "MNT OP NAME [VERSION]   send the control ioctl; prints its answer" },
@@ -36,6 +39,24 @@ static const struct command commands[] = {
 	{ "flip", test_flip, 2, 3,
 	  "FILE OFFSET [BIT]   flip one bit in place, put the mtime back" },
 	{ "random", test_random_bytes, 2, 2, "SEED COUNT   so many bytes, the same at each call" },
+	{ "session", test_session, 2, 99,
+	  "STORE NAME ACTION…   a session of this process: sum=FILE tell=WORD keep sleep=SECS ready remove" },
+	{ "place", test_place, 2, 2, "STORE PATH   where a session for it belongs" },
+	{ "guard", test_guard, 2, 2, "STORE PATH   may it be changed?" },
+	{ "commit", test_commit, 3, 4, "STORE NAME FINAL [replace]   commit it under that name" },
+	{ "append", test_append, 3, 3,
+	  "FILE COUNT TAG   COUNT records of TAG, by one O_APPEND descriptor" },
+	{ "map-write", test_map_write, 3, 3,
+	  "FILE OFFSET TEXT   written through a mapping whose descriptor is closed" },
+	{ "direct", test_direct, 1, 1, "FILE   O_DIRECT with odd offset, length and memory" },
+	{ "copy-range", test_copy_range, 3, 3,
+	  "FROM TO LEN   by copy_file_range; prints the bytes or the errno" },
+	{ "seek", test_seek, 3, 3, "FILE hole|data OFFSET   prints where the next one begins" },
+	{ "lock", test_lock, 2, 3,
+	  "flock|posix|ofd FILE [hold]   OK or the errno; hold: until killed" },
+	{ "open-close", test_open_close, 2, 2, "FILE COUNT   open and close it so often" },
+	{ "fsx", test_fsx, 4, 4,
+	  "FILE OTHER COUNT SEED   so many random operations on both; they stay equal" },
 	{ "seekdir", test_seekdir, 1, 1,
 	  "DIR   every position of a listing leads to the entry it was taken before" },
 };

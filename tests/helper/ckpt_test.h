@@ -19,6 +19,23 @@ int test_map_compare(int argc, char **argv);
 int test_map_sum(int argc, char **argv);
 int test_read_random(int argc, char **argv);
 int test_pread(int argc, char **argv);
+/* test_store.c */
+int test_session(int argc, char **argv);
+int test_place(int argc, char **argv);
+int test_guard(int argc, char **argv);
+int test_commit(int argc, char **argv);
+/* test_write.c */
+int test_append(int argc, char **argv);
+int test_map_write(int argc, char **argv);
+int test_direct(int argc, char **argv);
+int test_copy_range(int argc, char **argv);
+int test_seek(int argc, char **argv);
+int test_lock(int argc, char **argv);
+int test_open_close(int argc, char **argv);
+/* test_fsx.c */
+int test_fsx(int argc, char **argv);
+/* test_immutable.c */
+int test_immutable(int argc, char **argv);
 /* test_hold.c */
 int test_hold(int argc, char **argv);
 int test_flip(int argc, char **argv);

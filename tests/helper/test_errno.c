@@ -118,6 +118,18 @@ static int call_rename(char **args)
 	return rename(args[0], args[1]);
 }
 
+/* FROM TO noreplace|exchange|whiteout */
+static int call_rename2(char **args)
+{
+	unsigned int flags = RENAME_NOREPLACE;
+
+	if (strcmp(args[2], "exchange") == 0)
+		flags = RENAME_EXCHANGE;
+	else if (strcmp(args[2], "whiteout") == 0)
+		flags = RENAME_WHITEOUT;
+	return renameat2(AT_FDCWD, args[0], AT_FDCWD, args[1], flags);
+}
+
 static int call_link(char **args)
 {
 	return link(args[0], args[1]);
@@ -199,6 +211,7 @@ static const struct {
 	{ "unlink", 1, call_unlink },
 	{ "rmdir", 1, call_rmdir },
 	{ "rename", 2, call_rename },
+	{ "rename2", 3, call_rename2 },
 	{ "link", 2, call_link },
 	{ "symlink", 2, call_symlink },
 	{ "chmod", 1, call_chmod },
