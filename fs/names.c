@@ -397,12 +397,12 @@ static int drop_open(struct fs *fs, const char *path)
 
 	summing_committed(fs, path);
 	for (unsigned int i = 0; i < DROP_TRIES; i++) {
-		rc = ckpt_abort(fs->store, path, &err);
+		rc = ckpt_abort_empty(fs->store, path, &err);
 		if (rc != -EBUSY)
 			break;
 		nanosleep(&pause, NULL);
 	}
-	if (rc < 0 && rc != -EINVAL)
+	if (rc < 0 && rc != -EINVAL && rc != -ENOTEMPTY)
 		fs_log_once("%s", err.msg);
 	if (rc != -EINVAL)
 		return rc;

@@ -215,3 +215,16 @@ logged() {
   ok ckptfs verify "$folder"
   umount_store "$mnt"
 }
+
+@test "a NAME.partial that somebody wrote through an earlier mount is never dropped for a new save" {
+  mount_store "$store" "$mnt" resave=replace
+  mkdir "$mnt/run1/step-9.partial"
+  echo mine >"$mnt/run1/step-9.partial/by-hand"
+  umount_store "$mnt"
+  make_files "$store/run1/step-9" 9
+  ok ckptfs commit "$store/run1/step-9"
+  mount_store "$store" "$mnt" resave=replace
+  not bash -c "echo again >'$mnt/run1/step-9/new'"
+  assert_eq "$(cat "$store/run1/step-9.partial/by-hand")" mine "what was written by hand"
+  eventually 2 grep -q "run1/step-9.partial' exists and was not begun by a save that ended" "$mnt.log"
+}

@@ -203,7 +203,9 @@ static int scan_again(struct ckpt_commit *commit, struct ckpt_err *err)
 
 struct leftover {
 	int dirfd;
-	uint64_t file_count; /* shards that are their own file */
+	struct timespec made; /* when its manifest was written */
+	uint64_t file_count;  /* shards that are their own file */
+	uint64_t dir_count, symlink_count;
 	struct ckpt_commit_result *out;
 };
 
@@ -215,6 +217,36 @@ static int leftover_head(void *ctx, const struct ckpt_manifest_head *head, struc
 	memcpy(left->out->id, head->id, sizeof(left->out->id));
 	left->out->seq = head->seq;
 	return 0;
+}
+
+static int leftover_dir(void *ctx, uint32_t line, const struct ckpt_manifest_dir *dir,
+			struct ckpt_err *err)
+{
+	struct leftover *left = ctx;
+
+	(void)line;
+	(void)dir;
+	(void)err;
+	left->dir_count++;
+	return 0;
+}
+
+static int leftover_symlink(void *ctx, uint32_t line, const struct ckpt_symlink *symlink,
+			    struct ckpt_err *err)
+{
+	struct leftover *left = ctx;
+
+	(void)line;
+	(void)symlink;
+	(void)err;
+	left->symlink_count++;
+	return 0;
+}
+
+/* Written after the manifest, or within the same tick of the clock? */
+static bool is_younger(const struct leftover *left, struct timespec ctime)
+{
+	return ckpt_stamp_ns(ctime) >= ckpt_stamp_ns(left->made);
 }
 
 /* -ESTALE: the stored file is not what the manifest says. */
@@ -231,6 +263,10 @@ static int leftover_shard(void *ctx, uint32_t line, const struct ckpt_shard *sha
 	(void)err;
 	if (fd < 0 || ckpt_io_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return -ESTALE;
+	/* A pack has no file of its own that could be summed again: it gets the benefit of a tick. */
+	if (shard->pack ? ckpt_stamp_ns(st.st_ctim) > ckpt_stamp_ns(left->made)
+			: is_younger(left, st.st_ctim))
+		return -ESTALE;
 	have = (uint64_t)st.st_size;
 	if (shard->pack ? have < shard->pack_offset_bytes + shard->size_bytes
 			: have != shard->size_bytes)
@@ -241,19 +277,41 @@ static int leftover_shard(void *ctx, uint32_t line, const struct ckpt_shard *sha
 	return 0;
 }
 
+static bool any_younger(const struct leftover *left, const struct ckpt_tree_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (is_younger(left, list->items[i].stamp.ctime))
+			return true;
+	}
+	return false;
+}
+
 /*
  * A commit that died between steps 5 and 6: is its manifest whole, and does it fit what is there?
+ * The folder was open ever since, so whatever changed behind the manifest was written again.
  */
 static int check_leftover(struct ckpt_commit *commit, struct ckpt_commit_result *out,
 			  struct ckpt_err *err)
 {
+	const struct ckpt_tree *tree = &commit->tree;
 	struct leftover left = { .dirfd = commit->dirfd, .out = out };
 	const struct ckpt_manifest_visitor visitor = { .head = leftover_head,
+						       .dir = leftover_dir,
 						       .shard = leftover_shard,
+						       .symlink = leftover_symlink,
 						       .ctx = &left };
-	int rc = ckpt_manifest_visit(commit->dirfd, commit->name, &visitor, err);
+	struct stat st;
+	int rc = ckpt_manifest_stat(commit->dirfd, "", &st);
 
-	if (rc == 0 && left.file_count != commit->tree.files.count)
+	if (rc < 0)
+		return ckpt_err_sys(err, rc, "cannot look at '%s/" CKPT_MANIFEST_FILE "'",
+				    commit->name);
+	left.made = st.st_mtim;
+	rc = ckpt_manifest_visit(commit->dirfd, commit->name, &visitor, err);
+	if (rc == 0 &&
+	    (left.file_count != tree->files.count || left.dir_count != tree->dirs.count ||
+	     left.symlink_count != tree->symlinks.count || any_younger(&left, &tree->dirs) ||
+	     any_younger(&left, &tree->symlinks)))
 		rc = -ESTALE;
 	return rc;
 }
@@ -263,11 +321,15 @@ static int finish_leftover(struct ckpt_commit *commit, struct ckpt_commit_result
 			   bool *out_done, struct ckpt_err *err)
 {
 	struct ckpt_err ignored = CKPT_ERR_INIT;
-	int rc = check_leftover(commit, out, &ignored);
+	int rc = ckpt_commit_freeze(commit, err);
 
+	if (rc < 0)
+		return rc;
+	rc = check_leftover(commit, out, &ignored);
 	if (rc == -EBADMSG || rc == -ESTALE) {
 		out->shard_count = 0;
 		out->size_bytes = 0;
+		ckpt_commit_thaw(commit);
 		ckpt_commit_unpublish(commit);
 		return 0;
 	}
@@ -341,6 +403,7 @@ static int commit_locked(struct ckpt_commit *commit, struct ckpt_commit_result *
 		ckpt_session_end_all(commit->dirfd);
 		/* Of a commit by rule that was taken back; should it stay, nobody reads it. */
 		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_REOPENED, 0));
+		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_REPLACES_FILE, 0)); /* likewise */
 	}
 	return rc;
 }

@@ -356,6 +356,34 @@ void ckpt_commit_close_slice(struct ckpt_commit *commit, size_t start, size_t en
 	}
 }
 
+int ckpt_commit_freeze(struct ckpt_commit *commit, struct ckpt_err *err)
+{
+	struct ckpt_tree_list *scanned = &commit->tree.files;
+	size_t end;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < scanned->count; i++) {
+		struct ckpt_tree_entry *entry = &scanned->items[i];
+		const struct ckpt_commit_file file = {
+			.path = entry->path, .entry = entry, .fd = -1, .stamp = entry->stamp
+		};
+
+		rc = add_file(commit, &file, err);
+	}
+	for (size_t start = 0; rc == 0 && start < commit->file_count; start = end) {
+		rc = ckpt_commit_open_slice(commit, start, &end, err);
+		if (rc == 0 && (start > 0 || end < commit->file_count))
+			ckpt_commit_close_slice(commit, start, end);
+	}
+	return rc;
+}
+
+void ckpt_commit_thaw(struct ckpt_commit *commit)
+{
+	ckpt_commit_close_slice(commit, 0, commit->file_count);
+	commit->file_count = 0;
+}
+
 /* --- the last comparison -------------------------------------------------------------------- */
 
 /* Was let go of: nobody may have it open for writing now, even if nothing is written yet. */

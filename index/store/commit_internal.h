@@ -104,6 +104,9 @@ bool ckpt_session_lives(const struct ckpt_session_head *head, time_t now);
 /** ckpt_sessions_tidy - remove the store's sessions that are of no use any more. */
 void ckpt_sessions_tidy(int store_fd);
 
+/* Left where a committed name is written again: what a dead writer of ours began may be dropped. */
+#define CKPT_REPLACES_FILE CKPT_CONTROL_DIR "/replaces"
+
 /* --- scan.c ------------------------------------------------------------------------- */
 
 /* What tells that a file is still the same, unchanged. */
@@ -275,6 +278,13 @@ int ckpt_commit_open_slice(struct ckpt_commit *commit, size_t start, size_t *out
 			   struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_commit_close_slice - let go of descriptors and leases. */
 void ckpt_commit_close_slice(struct ckpt_commit *commit, size_t start, size_t end);
+/**
+ * ckpt_commit_freeze - lease every scanned file, for a commit that has nothing to sum; those that
+ * may be open at once stay so. -EBUSY, -ESTALE name the file.
+ */
+int ckpt_commit_freeze(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+/** ckpt_commit_thaw - let go of all that is frozen, as if nothing had been listed. */
+void ckpt_commit_thaw(struct ckpt_commit *commit);
 /**
  * ckpt_commit_find_written - a scanned file that some process can write now; NULL: none, or leases do
  * not tell. Borrowed.

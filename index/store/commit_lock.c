@@ -197,8 +197,13 @@ int ckpt_lock_take(int dirfd, const char *label, struct ckpt_err *err)
 
 void ckpt_lock_drop(int dirfd)
 {
+	/* By no path: a symbolic link may be where its control folder was. */
+	CKPT_CLOSE int control =
+		ckpt_io_openat(dirfd, CKPT_CONTROL_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+
 	/* A lock that stays is taken over: its owner is dead once this process ends. */
-	ckpt_ignore(ckpt_io_unlinkat(dirfd, CKPT_COMMIT_LOCK, 0));
+	if (control >= 0)
+		ckpt_ignore(ckpt_io_unlinkat(control, LOCK_NAME, 0));
 	ckpt_control_drop_empty(dirfd);
 }
 

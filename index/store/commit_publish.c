@@ -81,17 +81,26 @@ static int cannot_write(const struct ckpt_commit *commit, int rc, struct ckpt_er
 			    commit->name, commit->name);
 }
 
+/*
+ * Its control folder. It is the user's own, who may put a symbolic link in its place at any moment,
+ * and root may be the one who commits: so nothing is written or removed by a path through it.
+ */
+static int open_control(const struct ckpt_commit *commit)
+{
+	return ckpt_io_openat(commit->dirfd, CKPT_CONTROL_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW,
+			      0);
+}
+
 /* The text as a durable file that reads back as it was written. */
-static int write_temp(int dirfd, const struct ckpt_buf *text)
+static int write_temp(int control, const char *temp, const struct ckpt_buf *text)
 {
 	CKPT_CLOSE int fd = -1;
 	struct ckpt_buf back;
-	int rc = ckpt_io_unlinkat(dirfd, CKPT_MANIFEST_TEMP, 0);
+	int rc = ckpt_io_unlinkat(control, temp, 0);
 
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
-	fd = ckpt_io_openat(dirfd, CKPT_MANIFEST_TEMP, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-			    0644);
+	fd = ckpt_io_openat(control, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return fd;
 	rc = ckpt_io_pwrite_full(fd, text->data, text->len_bytes, 0);
@@ -100,7 +109,7 @@ static int write_temp(int dirfd, const struct ckpt_buf *text)
 	if (rc < 0)
 		return rc;
 	ckpt_buf_init(&back);
-	rc = ckpt_io_read_file(dirfd, CKPT_MANIFEST_TEMP, text->len_bytes, &back, NULL);
+	rc = ckpt_io_read_file(control, temp, text->len_bytes, &back, NULL);
 	if (rc == 0 && (back.len_bytes != text->len_bytes ||
 			memcmp(back.data, text->data, text->len_bytes) != 0))
 		rc = -EIO;
@@ -111,28 +120,35 @@ static int write_temp(int dirfd, const struct ckpt_buf *text)
 /* What fails here the next commit finds and finishes. */
 void ckpt_commit_unpublish(const struct ckpt_commit *commit)
 {
-	ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_FILE, 0));
-	ckpt_ignore(ckpt_io_sync_dir(commit->dirfd, CKPT_CONTROL_DIR));
+	CKPT_CLOSE int control = open_control(commit);
+
+	if (control < 0)
+		return;
+	ckpt_ignore(ckpt_io_unlinkat(control, ckpt_path_basename(CKPT_MANIFEST_FILE), 0));
+	ckpt_ignore(ckpt_io_sync_dir(control, "."));
 }
 
 /* Step 5. */
 static int publish_manifest(const struct ckpt_commit *commit, const struct ckpt_buf *text,
 			    struct ckpt_err *err)
 {
-	int rc = write_temp(commit->dirfd, text);
+	const char *temp = ckpt_path_basename(CKPT_MANIFEST_TEMP);
+	CKPT_CLOSE int control = open_control(commit);
+	int rc = control < 0 ? control : write_temp(control, temp, text);
 
 	if (rc == 0)
-		rc = ckpt_io_renameat(commit->dirfd, CKPT_MANIFEST_TEMP, commit->dirfd,
-				      CKPT_MANIFEST_FILE);
+		rc = ckpt_io_renameat(control, temp, control,
+				      ckpt_path_basename(CKPT_MANIFEST_FILE));
 	if (rc < 0) {
 		/*
 		 * The failure to write is the one to tell; what stays is replaced by the next
 		 * commit.
 		 */
-		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_TEMP, 0));
+		if (control >= 0)
+			ckpt_ignore(ckpt_io_unlinkat(control, temp, 0));
 		return cannot_write(commit, rc, err);
 	}
-	rc = ckpt_io_sync_dir(commit->dirfd, CKPT_CONTROL_DIR);
+	rc = ckpt_io_sync_dir(control, ".");
 	if (rc < 0) {
 		ckpt_commit_unpublish(commit);
 		return ckpt_err_sys(err, rc,

@@ -192,7 +192,7 @@ static int move_to_trash(struct ckpt_store *store, const char *name, struct ckpt
 	ckpt_buf_printf(out, "/%s", ckpt_path_basename(name));
 	rc = ckpt_buf_check(out);
 	if (rc == 0)
-		rc = ckpt_io_renameat(store_fd, name, store_fd, out->data);
+		rc = ckpt_io_renameat(parent, ckpt_path_basename(name), store_fd, out->data);
 	out->len_bytes = room_len; /* the room in the trash goes with what is in it */
 	out->data[room_len] = '\0';
 	if (rc < 0) {
@@ -241,6 +241,12 @@ static int check_sessions(int dirfd, const char *name, struct ckpt_session_look 
 	return rc;
 }
 
+static int refuse_committed(const char *name, struct ckpt_err *err)
+{
+	return ckpt_err_set(err, -EROFS,
+			    "'%s' is committed, and committed checkpoints are never aborted", name);
+}
+
 /* Only open ones; and nothing that holds another checkpoint, whatever marks it as open. */
 static int check_open(struct ckpt_store *store, const char *name, int dirfd, struct ckpt_err *err)
 {
@@ -251,9 +257,7 @@ static int check_open(struct ckpt_store *store, const char *name, int dirfd, str
 	if (rc < 0)
 		return rc;
 	if (state == CKPT_STATE_COMMITTED)
-		return ckpt_err_set(
-			err, -EROFS,
-			"'%s' is committed, and committed checkpoints are never aborted", name);
+		return refuse_committed(name, err);
 	if (state == CKPT_STATE_NONE)
 		return ckpt_err_set(err, -EINVAL,
 				    "'%s' is a group, no open checkpoint; name the checkpoint",
@@ -262,18 +266,42 @@ static int check_open(struct ckpt_store *store, const char *name, int dirfd, str
 	return rc < 0 ? ckpt_err_prefix(err, rc, "cannot drop '%s'", name) : 0;
 }
 
-static int abort_locked(struct ckpt_store *store, const char *name, int dirfd, struct ckpt_err *err)
+/*
+ * What nobody sees in it goes first; then it is rmdir(2) that says whether there is more, which
+ * may have come this moment.
+ */
+static int drop_empty(struct ckpt_store *store, const char *name, int dirfd, struct ckpt_err *err)
+{
+	CKPT_CLOSE int parent = -1;
+	int rc = ckpt_io_remove_tree(dirfd, CKPT_CONTROL_DIR, err);
+
+	if (rc < 0)
+		return ckpt_err_prefix(err, rc, "cannot drop '%s'", name);
+	rc = ckpt_open_parent(store, name, &parent);
+	if (rc == 0)
+		rc = ckpt_io_unlinkat(parent, ckpt_path_basename(name), AT_REMOVEDIR);
+	return rc < 0 ? ckpt_err_sys(err, rc, "cannot drop '%s'", name) : 0;
+}
+
+static int abort_locked(struct ckpt_store *store, const char *name, int dirfd, bool only_empty,
+			struct ckpt_err *err)
 {
 	struct ckpt_session_look look;
 	int rc = ckpt_open_still_there(store, name, dirfd);
 
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot drop '%s'", name);
+	/* Between our look and our lock a commit may have ended. */
+	if (!ckpt_path_is_temporary(name) && holds(dirfd, CKPT_MANIFEST_FILE))
+		return refuse_committed(name, err);
 	rc = check_sessions(dirfd, name, &look, err);
-	return rc < 0 ? rc : drop(store, name, err);
+	if (rc < 0)
+		return rc;
+	return only_empty ? drop_empty(store, name, dirfd, err) : drop(store, name, err);
 }
 
-int ckpt_abort(struct ckpt_store *store, const char *name, struct ckpt_err *err)
+static int abort_any(struct ckpt_store *store, const char *name, bool only_empty,
+		     struct ckpt_err *err)
 {
 	CKPT_CLOSE int dirfd = -1;
 	bool locked;
@@ -291,10 +319,20 @@ int ckpt_abort(struct ckpt_store *store, const char *name, struct ckpt_err *err)
 	if (rc == -ENOSPC || rc == -EDQUOT)
 		rc = 0;
 	if (rc == 0)
-		rc = abort_locked(store, name, dirfd, err);
+		rc = abort_locked(store, name, dirfd, only_empty, err);
 	if (rc < 0 && locked)
 		ckpt_lock_drop(dirfd);
 	return rc;
+}
+
+int ckpt_abort(struct ckpt_store *store, const char *name, struct ckpt_err *err)
+{
+	return abort_any(store, name, false, err);
+}
+
+int ckpt_abort_empty(struct ckpt_store *store, const char *name, struct ckpt_err *err)
+{
+	return abort_any(store, name, true, err);
 }
 
 /* --- beginning ------------------------------------------------------------------------------ */

@@ -2,8 +2,8 @@
  * open_again.c - a committed name is to be written again: its files go to
  * "NAME.partial", as those of a new checkpoint do, and the commit of that puts
  * the old one into the trash. Several hosts may write one checkpoint, so
- * what a living process holds open there is joined; what a save of the dead
- * left is dropped; what nobody is known to have begun is somebody's.
+ * what a living process holds open there is joined; what was begun here by one
+ * that is dead is dropped; what nobody is known to have begun is somebody's.
  */
 #include <errno.h>
 #include <string.h>
@@ -71,7 +71,8 @@ static int judge(int dirfd, const char *open_name, struct ckpt_err *err)
 		return ckpt_err_sys(err, rc, "cannot look into '%s'", open_name);
 	if (met.living)
 		return 0;
-	if (met.dead || holds(dirfd, CKPT_ABORTED_FILE))
+	/* Without the mark it is not ours to drop: somebody may have written it by hand. */
+	if ((met.dead && holds(dirfd, CKPT_REPLACES_FILE)) || holds(dirfd, CKPT_ABORTED_FILE))
 		return 1;
 	rc = ckpt_tree_check_inside(dirfd, open_name, &empty, err);
 	if (rc < 0 || empty)
@@ -93,6 +94,17 @@ static int make_alike(struct ckpt_store *store, const char *name, int dirfd, str
 	if (rc == 0 && fchmod(dirfd, st.st_mode & 07777) < 0)
 		rc = -errno;
 	return rc < 0 ? ckpt_err_sys(err, rc, "cannot begin to write '%s' again", name) : 0;
+}
+
+/* What tells a later one that this folder was begun here, whatever became of its writer. */
+static int leave_mark(int dirfd, const char *name, struct ckpt_err *err)
+{
+	CKPT_CLOSE int control = -1;
+	int rc = ckpt_control_make(dirfd, name, &control, err);
+
+	if (rc < 0)
+		return rc;
+	return ckpt_io_publish(control, ckpt_path_basename(CKPT_REPLACES_FILE), "\n", 1, 0644, err);
 }
 
 /* By it others know, and we later, that a save has begun here. */
@@ -120,6 +132,8 @@ static int begin_once(struct ckpt_store *store, const char *name, const char *op
 	if (rc < 0)
 		return rc == -ENOENT ? -EAGAIN : rc;
 	rc = made == 0 ? make_alike(store, name, dirfd, err) : judge(dirfd, open_name, err);
+	if (rc == 0 && made == 0)
+		rc = leave_mark(dirfd, open_name, err);
 	if (rc > 0) {
 		rc = ckpt_abort(store, open_name, err);
 		return rc == 0 || rc == -ENOENT ? -EAGAIN : rc;

@@ -45,6 +45,7 @@ static int check_pin(const struct ckpt_store *store, int dirfd, const char *name
 static int set_aside(int dirfd, const char *name, const struct ckpt_stamps *made,
 		     struct ckpt_err *err)
 {
+	CKPT_CLOSE int control = -1;
 	struct ckpt_stamps stamps;
 	struct stat st;
 	int rc = ckpt_manifest_stat(dirfd, "", &st);
@@ -53,10 +54,15 @@ static int set_aside(int dirfd, const char *name, const struct ckpt_stamps *made
 		stamps = ckpt_stamps_of(&st);
 		if (!ckpt_stamps_equal(&stamps, made))
 			return refuse(name, "somebody else committed it", err);
-		rc = ckpt_io_renameat(dirfd, CKPT_MANIFEST_FILE, dirfd, CKPT_MANIFEST_REOPENED);
+		/* By no path: its owner may put a symbolic link there at any moment. */
+		rc = control = ckpt_io_openat(dirfd, CKPT_CONTROL_DIR,
+					      O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	}
+	if (rc >= 0)
+		rc = ckpt_io_renameat(control, ckpt_path_basename(CKPT_MANIFEST_FILE), control,
+				      ckpt_path_basename(CKPT_MANIFEST_REOPENED));
 	if (rc == 0)
-		rc = ckpt_io_sync_dir(dirfd, CKPT_CONTROL_DIR);
+		rc = ckpt_io_sync_dir(control, ".");
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot open '%s' again", name);
 	return 0;

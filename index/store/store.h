@@ -16,9 +16,9 @@
 #include "db/db.h"
 #include "store/manifest.h"
 #include "store/rules.h"
-#include "store/write_session.h"
 #include "store/sums.h"
 #include "store/trash.h"
+#include "store/write_session.h"
 
 #define CKPT_STORE_FILE ".ckptfs/store.json"
 #define CKPT_STORE_VERSION 1
@@ -141,7 +141,7 @@ int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct c
 enum ckpt_guard {
 	CKPT_GUARD_FREE,
 	CKPT_GUARD_COMMITTED, /* it is, or lies in, a committed checkpoint */
-	CKPT_GUARD_FROZEN,    /* it is, or lies in, a checkpoint that is being committed or dropped */
+	CKPT_GUARD_FROZEN, /* it is, or lies in, a checkpoint that is being committed or dropped */
 };
 /**
  * ckpt_guard_of - look at every folder on the way to @path (below the store; it need not exist, ""
@@ -331,6 +331,12 @@ int ckpt_open_mark_aborted(struct ckpt_store *store, const char *open_name, cons
  * -ENOENT.
  */
 int ckpt_abort(struct ckpt_store *store, const char *name, struct ckpt_err *err) CKPT_MUST_CHECK;
+/**
+ * ckpt_abort_empty - the same for one in which nothing lies but its control folder
+ * Errors: as ckpt_abort; -ENOTEMPTY something is in it (and stays), or came to be this moment.
+ */
+int ckpt_abort_empty(struct ckpt_store *store, const char *name, struct ckpt_err *err)
+	CKPT_MUST_CHECK;
 
 /* A file that a commit would make a shard. */
 struct ckpt_scan_file {

@@ -99,7 +99,7 @@ struct ckpt_owner {
 	int64_t pid;
 	uint64_t start_ticks; /* /proc/PID/stat field 22: tells a reused pid apart */
 	uint64_t pid_ns; /* inode of its PID namespace: in another one the pid means another process */
-	/* "", 0 and 0: not told, which only a session may leave out. */
+			 /* "", 0 and 0: not told, which only a session may leave out. */
 };
 
 #define CKPT_COMMIT_LOCK ".ckptfs/commit.lock"

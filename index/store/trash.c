@@ -143,10 +143,18 @@ static bool has_arrived(const struct move *move)
 
 static int rename_in(struct move *move)
 {
-	int rc = ckpt_io_renameat(move->parent, ckpt_path_basename(move->name), move->store_fd,
-				  move->place.data);
+	const char *base = ckpt_path_basename(move->name);
+	int rc = ckpt_io_renameat(move->parent, base, move->store_fd, move->place.data);
 
-	return rc < 0 && has_arrived(move) ? 0 : rc;
+	if (has_arrived(move))
+		return 0;
+	/*
+	 * Another one has taken the name between our look and the rename: that goes back. If it
+	 * cannot, it lies in the trash, whole, under the name that it had.
+	 */
+	if (rc == 0 && ckpt_io_renameat(move->store_fd, move->place.data, move->parent, base) == 0)
+		rc = -ENOENT;
+	return rc;
 }
 
 /* A room with its removed.json, durable; then the one rename. -ENOENT: look who was faster. */
@@ -472,7 +480,10 @@ int ckpt_trash_restore(struct ckpt_store *store, const char *room, struct ckpt_b
 
 	if (rc < 0)
 		return rc;
-	rc = ckpt_open_check_place(store, record.name, err);
+	/* One that had to be put together from what was found may be none. */
+	rc = ckpt_path_check_name(record.name, err);
+	if (rc == 0)
+		rc = ckpt_open_check_place(store, record.name, err);
 	if (rc == 0)
 		rc = move_out(store, &record, err);
 	if (rc == 0) {

@@ -66,6 +66,22 @@ static void remove_tree(struct purge *purge, const char *path)
 		note_failure(purge, rc, &why);
 }
 
+/*
+ * A purge takes as long as its disk: what was brought back since we looked, and removed again, lies
+ * in a room of the same name and is not due.
+ */
+static bool is_still(const struct purge *purge, const struct ckpt_trash_record *record)
+{
+	struct ckpt_trash_record now;
+	bool same;
+
+	if (ckpt_trash_record_read(purge->store_fd, record->room, &now, NULL) < 0)
+		return false;
+	same = now.kind == CKPT_ROOM_WHOLE && strcmp(now.removed, record->removed) == 0;
+	ckpt_trash_record_release(&now);
+	return same;
+}
+
 /* False: it could not be, or was brought back meanwhile. */
 static bool purge_room(struct purge *purge, const struct ckpt_trash_record *record)
 {
@@ -73,6 +89,8 @@ static bool purge_room(struct purge *purge, const struct ckpt_trash_record *reco
 	struct ckpt_buf path;
 	int rc;
 
+	if (!is_still(purge, record))
+		return false;
 	ckpt_buf_init(&path);
 	rc = rename_room(purge, record->room, CKPT_ROOM_PURGING, &path);
 	if (rc == 0)

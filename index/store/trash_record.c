@@ -412,6 +412,29 @@ static int read_bare(int room_fd, const char *room, struct ckpt_trash_record *ou
 	return out->folder ? 0 : -ENOMEM;
 }
 
+/*
+ * No removed.json: what an abort that died has left, which is never a committed checkpoint. One of
+ * those has lost its note, and must not be swept away for that.
+ */
+static int read_noteless(int room_fd, const char *room, struct ckpt_trash_record *out)
+{
+	struct ckpt_buf folder;
+	struct stat st;
+	int rc;
+
+	ckpt_buf_init(&folder);
+	rc = only_folder(room_fd, &folder);
+	if (rc == 0)
+		rc = ckpt_path_is_temporary(folder.data)
+			     ? -ENOENT
+			     : ckpt_manifest_stat(room_fd, folder.data, &st);
+	ckpt_buf_release(&folder);
+	if (rc == 0 || rc == -EBADMSG)
+		return recover(room_fd, room, out);
+	out->kind = CKPT_ROOM_DROPPED;
+	return rc == -ENOENT ? 0 : rc;
+}
+
 /* By what lies in it. */
 static int read_room(int store_fd, int room_fd, const char *room, struct ckpt_trash_record *out)
 {
@@ -422,11 +445,10 @@ static int read_room(int store_fd, int room_fd, const char *room, struct ckpt_tr
 	if (rc == -EBADMSG)
 		return recover(room_fd, room, out);
 	if (rc == -ENOENT) {
-		out->kind = CKPT_ROOM_DROPPED;
 		rc = ckpt_manifest_stat(room_fd, "", &st);
 		if (rc == 0 || rc == -EBADMSG)
 			return read_bare(room_fd, room, out);
-		return rc == -ENOENT ? 0 : rc;
+		return rc == -ENOENT ? read_noteless(room_fd, room, out) : rc;
 	}
 	if (rc < 0)
 		return rc;

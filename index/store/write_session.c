@@ -209,10 +209,12 @@ static int create(struct ckpt_session *session, int control, const struct ckpt_o
 	rc = ckpt_buf_check(&line);
 	if (rc == 0)
 		rc = ckpt_buf_check(&temp);
+	/* A left-over may be another name of some file: take the name away, write through nothing. */
 	if (rc == 0)
-		rc = fd = ckpt_io_openat(
-			control, temp.data,
-			O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0644);
+		rc = ckpt_io_unlinkat(control, temp.data, 0);
+	if (rc == 0 || rc == -ENOENT)
+		rc = fd = ckpt_io_openat(control, temp.data,
+					 O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
 	if (rc >= 0)
 		rc = ckpt_io_pwrite_full(fd, line.data, line.len_bytes, 0);
 	if (rc == 0)
