@@ -52,13 +52,13 @@ const char mount_options_help[] =
  * nosuid and nodev.
  */
 static const char *const ignored[] = {
-	"suid",	  "nosuid",   "dev",	    "nodev",	   "exec",
-	"defaults", "auto",	  "noauto",   "user",	    "nouser",	   "users",
-	"nousers",  "owner",	  "noowner",  "group",	    "nogroup",	   "nofail",
-	"_netdev",  "async",	  "sync",     "dirsync",    "atime",	   "noatime",
-	"diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
-	"lazytime", "nolazytime", "iversion", "noiversion", "mand",	   "nomand",
-	"loud",	    "silent",
+	"suid",	      "nosuid",	  "dev",	"nodev",       "exec",		"defaults",
+	"auto",	      "noauto",	  "user",	"nouser",      "users",		"nousers",
+	"owner",      "noowner",  "group",	"nogroup",     "nofail",	"_netdev",
+	"async",      "sync",	  "dirsync",	"atime",       "noatime",	"diratime",
+	"nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime",
+	"nolazytime", "iversion", "noiversion", "mand",	       "nomand",	"loud",
+	"silent",
 };
 /* The same with anything behind. */
 static const char *const ignored_prefixes[] = { "x-",	 "X-",	     "comment=",

@@ -27,10 +27,10 @@ struct mount_options {
 	bool passthrough_off;
 	enum verify_when verify;
 	uint64_t verify_open_max; /* bytes; larger shards are not verified before they can be read, but with VERIFY_OPEN */
-	uint64_t verify_ttl_ms; /* how long a verification is trusted */
-	uint64_t autocommit_ms; /* quiet time before a rule commits; 0: rules commit nothing */
+	uint64_t verify_ttl_ms;	     /* how long a verification is trusted */
+	uint64_t autocommit_ms;	     /* quiet time before a rule commits; 0: rules commit nothing */
 	uint64_t trash_max_age_secs; /* removed checkpoints are purged then */
-	bool resave_replace; /* a committed name may be written again */
+	bool resave_replace;	     /* a committed name may be written again */
 	bool foreground;
 	bool fake;    /* mount(8)'s -f: check everything, mount nothing */
 	bool sloppy;  /* mount(8)'s -s: unknown options are ignored */

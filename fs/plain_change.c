@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +19,7 @@
 #include "control_dir.h"
 #include "inode.h"
 #include "node.h"
+#include "open_file.h"
 #include "plain.h"
 #include "removal.h"
 #include "resave.h"
@@ -266,6 +269,66 @@ int plain_change(struct request *rq, const struct plain_act *act)
 			break;
 		/* Another folder has taken its place: the kernel has to look its name up again. */
 		rc = -ESTALE;
+	}
+	ckpt_buf_release(&path);
+	return rc;
+}
+
+/* --- what is only known by an open descriptor -------------------------------------------------- */
+
+static int link_of(int fd, char out[PATH_MAX])
+{
+	char link[32];
+	ssize_t len;
+
+	if (snprintf(link, sizeof(link), "/proc/self/fd/%d", fd) < 0)
+		return -EIO;
+	len = readlink(link, out, PATH_MAX - 1);
+	if (len < 0)
+		return -errno;
+	out[len] = '\0';
+	return 0;
+}
+
+/* Where the kernel says that @fd lies in the store. */
+static int place_of(const struct fs *fs, int fd, struct ckpt_buf *out)
+{
+	char top[PATH_MAX];
+	char path[PATH_MAX];
+	size_t len;
+	int rc = link_of(ckpt_store_fd(fs->store), top);
+
+	if (rc == 0)
+		rc = link_of(fd, path);
+	if (rc < 0)
+		return rc;
+	len = strlen(top);
+	if (strncmp(path, top, len) != 0 || path[len] != '/')
+		return -ESTALE;
+	ckpt_buf_add_str(out, path + len + 1);
+	return ckpt_buf_check(out);
+}
+
+int plain_change_open(struct request *rq, int (*act)(struct request *rq, int fd))
+{
+	CKPT_CLOSE int fd = -1;
+	struct ckpt_buf path;
+	struct stat st;
+	int rc = open_file_dup(rq->fs, rq->ino, false, &fd);
+
+	if (rc == 0)
+		rc = ckpt_io_fstat(fd, &st);
+	if (rc < 0)
+		return rc;
+	if (st.st_nlink == 0)
+		return act(rq, fd);
+	ckpt_buf_init(&path);
+	rc = place_of(rq->fs, fd, &path);
+	if (rc == 0)
+		rc = change_begin(rq->fs, path.data);
+	if (rc == 0) {
+		rc = act(rq, fd);
+		change_end(rq->fs);
 	}
 	ckpt_buf_release(&path);
 	return rc;

@@ -109,4 +109,11 @@ int plain_open_change(struct fs *fs, fuse_ino_t ino, int flags, struct stat *st)
  */
 int plain_wait_lease(const struct request *rq, int rc, unsigned int *tries) CKPT_MUST_CHECK;
 
+/**
+ * plain_change_open - change the attributes of a file that is not at any name this mount
+ * knows (plain_change() says -ESTALE), through a descriptor that somebody has of it. It may have lost its name, or was
+ * moved by others: then it may be part of a committed checkpoint by now, and where it lies decides.
+ */
+int plain_change_open(struct request *rq, int (*act)(struct request *rq, int fd)) CKPT_MUST_CHECK;
+
 #endif

@@ -13,11 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "autocommit.h"
 #include "base/buf.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "autocommit.h"
 #include "block_cache.h"
 #include "buffers.h"
 #include "change.h"

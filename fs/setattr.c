@@ -98,12 +98,9 @@ static int set_there(struct request *rq, const struct plain_place *place, void *
 	return set_on(rq->fs, place->fd, rq->arg);
 }
 
-static int set_open(struct request *rq)
+static int set_open(struct request *rq, int fd)
 {
-	CKPT_CLOSE int fd = -1;
-	int rc = open_file_dup(rq->fs, rq->ino, false, &fd);
-
-	return rc < 0 ? rc : set_on(rq->fs, fd, rq->arg);
+	return set_on(rq->fs, fd, rq->arg);
 }
 
 static int set_attributes(struct request *rq)
@@ -115,7 +112,7 @@ static int set_attributes(struct request *rq)
 	if (!(set->to_set & (FUSE_SET_ATTR_MODE | SET_OWNER | SET_TIMES)))
 		return 0;
 	rc = plain_change(rq, &act);
-	return rc == -ESTALE ? set_open(rq) : rc;
+	return rc == -ESTALE ? plain_change_open(rq, set_open) : rc;
 }
 
 /* --- size --------------------------------------------------------------------------------- */

@@ -10,10 +10,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/io.h"
 #include "node.h"
-#include "open_file.h"
 #include "ops.h"
 #include "plain_change.h"
 #include "request.h"
@@ -57,15 +55,6 @@ static int set_there(struct request *rq, const struct plain_place *place, void *
 	return set_on(rq, place->fd);
 }
 
-/* Its name is gone. */
-static int set_open(struct request *rq)
-{
-	CKPT_CLOSE int fd = -1;
-	int rc = open_file_dup(rq->fs, rq->ino, false, &fd);
-
-	return rc < 0 ? rc : set_on(rq, fd);
-}
-
 static int run_setxattr(struct request *rq)
 {
 	const struct plain_act act = { .act = set_there };
@@ -75,7 +64,7 @@ static int run_setxattr(struct request *rq)
 		return refuse(rq, rq->ino, false);
 	rc = plain_change(rq, &act);
 	if (rc == -ESTALE)
-		rc = set_open(rq);
+		rc = plain_change_open(rq, set_on);
 	/* A stored file system without attributes: to fs_errno() that would be EIO. */
 	if (rc == 0 || rc == -ENOTSUP) {
 		request_reply_err(rq, -rc);
