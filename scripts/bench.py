@@ -7,7 +7,7 @@ is the median over the rounds of (native time / our time): 1.0 is native speed,
 more is faster. The table goes to stdout; the JSON file holds every sample, the
 versions and the command lines. A speed is printed here and asserted nowhere.
 
-Usage: bench.py [--rounds N] [--size MIB] [--shards N] [--many N] [--only WORD] [--json FILE]
+Usage: bench.py [--rounds N] [--size MIB] [--write MIB] [--files N] [--shards N] [--many N] [--only WORD] [--json FILE]
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
@@ -105,6 +106,11 @@ class Table:
         self.rows.append({"work": name, "goal": goal, "seconds": taken, "commands": {"ours": command}})
         print(f"{name:<58} {statistics.median(taken) * 1000:6.1f} ms  goal {goal}", flush=True)
 
+    def note(self, name, goal, samples, text):
+        """A row of its own kind: @samples is what goes into the JSON, @text what is printed."""
+        self.rows.append({"work": name, "goal": goal, "samples": samples})
+        print(f"{name:<58} {text}  goal {goal}", flush=True)
+
 
 class Mount:
     """A mount of the store that can be made anew between samples; @user: words before its commands."""
@@ -114,6 +120,15 @@ class Mount:
 
     def up(self):
         run([*self.user, CKPTFS, "mount", self.store, self.point])
+
+    def daemon(self):
+        """Its process id."""
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = entry.read_bytes().split(b"\0")
+                if words[0].endswith(b"mount.ckptfs") and self.point.encode() in words:
+                    return int(entry.parent.name)
+        raise RuntimeError(f"no daemon serves {self.point}")
 
     def down(self):
         if f" {self.point} fuse.ckptfs " in pathlib.Path("/proc/self/mounts").read_text():
@@ -159,6 +174,14 @@ def make_shards(folder, count):
     for i in range(count):
         with open(folder / f"shard-{i:07}.bin", "wb") as out:
             out.write(b"%d" % i)
+
+
+def make_small_files(folder, count):
+    """COUNT files of 2 KiB, a hundred in a folder."""
+    for i in range(count):
+        if i % 100 == 0:
+            (folder / f"part-{i // 100:04}").mkdir(parents=True)
+        (folder / f"part-{i // 100:04}" / f"file-{i:06}").write_bytes(os.urandom(2048))
 
 
 def set_up(scratch, args):
@@ -260,6 +283,106 @@ def many_shards(table, scratch, count):
     Mount(store, point).down()
 
 
+def bytes_read(pid):
+    """What the process asked the system to read, and what came from the disk for it: of mappings only that is known."""
+    found = dict(line.split(": ") for line in pathlib.Path(f"/proc/{pid}/io").read_text().splitlines())
+    return {"asked": int(found["rchar"]), "disk": int(found["read_bytes"])}
+
+
+class Lister(threading.Thread):
+    """Lists a folder again and again; how long did the slowest take?"""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.slowest, self.count, self.over = folder, 0.0, 0, threading.Event()
+
+    def run(self):
+        while not self.over.is_set():
+            begin = time.perf_counter()
+            os.listdir(self.folder)
+            self.slowest, self.count = max(self.slowest, time.perf_counter() - begin), self.count + 1
+            time.sleep(0.001)
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.slowest
+
+
+def commit_soon(table, mount, source, run, again):
+    """mv of what was closed a few seconds ago: how long it takes, what is read for it, who waits for it."""
+    name = "root: mv that commits, closed 5 s ago"
+    if not table.wanted(name):
+        return
+    samples = []
+    for _ in range(table.rounds):
+        again()
+        run_seconds = seconds(f"mkdir {run}/w.tmp && cp {source} {run}/w.tmp/f && sync {run}/w.tmp/f")
+        time.sleep(5)
+        drop_caches()
+        os.listdir(run)
+        beside, inside = Lister(run.parent / "other"), Lister(run)
+        before = bytes_read(mount.daemon())
+        beside.start()
+        inside.start()
+        taken = seconds(f"mv -T {run}/w.tmp {run}/w")
+        slow = {"ls of another folder": beside.stop(), "ls of its folder": inside.stop()}
+        after = bytes_read(mount.daemon())
+        samples.append({"write": run_seconds, "mv": taken, **slow, **{f"read, {k}": after[k] - before[k] for k in after}})
+    middle = {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
+    table.note(name, "nothing read, ls at once", samples,
+               f"{middle['mv'] * 1000:.0f} ms, {middle['read, disk']:.0f} B of the disk read ({middle['read, asked']:.0f} B asked for); "
+               f"slowest ls beside it {middle['ls of another folder'] * 1000:.1f} ms, of its folder {middle['ls of its folder'] * 1000:.1f} ms")
+
+
+def writing(table, scratch, args):
+    """Saves: what is written, made durable and committed through a mount, against cp or dd and fsync."""
+    store, point, native, source = (scratch / name for name in ("write-store", "mnt-write", "write-native", "write-source"))
+    for folder in (point, native):
+        folder.mkdir()
+    run([CKPTFS, "init", str(store)])
+    (store / "run").mkdir()
+    (store / "other").mkdir()
+    random_file(source, args.write)
+    group = point / "run"
+
+    def again():
+        """What the last sample wrote is gone, and the disk is idle."""
+        for folder in (store / "run", native):  # not through the mount: it would go to the trash
+            for child in folder.iterdir():
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        os.sync()
+        time.sleep(1)
+
+    gib = f"{args.write / 1024:g} GiB"
+    ours = f"mkdir {group}/w.tmp && {{0}} && mv -T {group}/w.tmp {group}/w"
+    with Mount(store, point) as mount:
+        for work, command in (("cp + fsync", "cp {0} {1}/f && sync {1}/f"), ("dd conv=fsync", "dd if={0} of={1}/f bs=1M conv=fsync")):
+            table.pair(f"root: {work} of {gib}, committed, with sums", ">= 0.9", command.format(source, native),
+                       ours.format(command.format(source, f"{group}/w.tmp")), before_native=again, before_ours=again)
+        commit_soon(table, mount, source, group, again)
+
+
+def unpacking(table, scratch, count):
+    """
+    Many small files. Each sample in a new folder, and none is removed: ext4 looks long for inodes where many were freed
+    in the last minutes, which would be all that is measured. (So do not run it right after removing something large.)
+    """
+    store, point, native, archive = (scratch / name for name in ("small-store", "mnt-small", "small-native", "small.tar"))
+    make_small_files(scratch / "small", count)
+    run(["tar", "-C", str(scratch / "small"), "-cf", str(archive), "."])
+    for folder in (point, native):
+        folder.mkdir()
+    run([CKPTFS, "init", str(store)])
+    (store / "run").mkdir()
+    ours, theirs = f"d=$(mktemp -d --suffix=.tmp {point}/run/u-XXXXXX)", f"d=$(mktemp -d {native}/u-XXXXXX)"
+    with Mount(store, point):
+        table.pair(f"root: untar {count} small files", ">= 0.4", f"{theirs} && tar -C $d -xf {archive}",
+                   f"{ours} && tar -C $d -xf {archive}", before_native=os.sync, before_ours=os.sync)
+        table.pair(f"root: untar {count} small files, durable; ours committed", "", f"{theirs} && tar -C $d -xf {archive} && sync -f $d",
+                   f"{ours} && tar -C $d -xf {archive} && mv -T $d ${{d%.tmp}}", before_native=os.sync, before_ours=os.sync)
+
+
 def peers(table, scratch, store):
     """Other read-only FUSE file systems on the same bytes, where they are installed."""
     source = store / "run/step-1"
@@ -308,6 +431,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each pair (5)")
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of a whole-file shard (1024)")
+    parser.add_argument("--write", type=int, default=4096, metavar="MIB", help="size of a file that is written and committed (4096)")
+    parser.add_argument("--files", type=int, default=20_000, help="small files that are unpacked (20000)")
     parser.add_argument("--shards", type=int, default=100_000, help="shards of the checkpoint that is listed (100000)")
     parser.add_argument("--many", type=int, default=1_000_000, help="shards of the checkpoint that is mounted (1000000; 0: not)")
     parser.add_argument("--only", metavar="WORD", help="only rows whose name holds WORD")
@@ -323,6 +448,8 @@ def main():
         as_root(table, scratch, store)
         as_user(table, scratch, store)
         verifying(table, store)
+        unpacking(table, scratch, args.files)
+        writing(table, scratch, args)
         peers(table, scratch, store)
         if args.many:
             many_shards(table, scratch, args.many)

@@ -121,7 +121,20 @@ say "8. Loaded on 3 ranks, every block verified: the same model again"
 ranks 3 ckptfs-mpi load store/run1/step-100 --to again.safetensors
 python3 "$slice" model.safetensors compare again.safetensors
 
-say "9. Unmount; nothing is left behind"
+say "9. Write through the mount: cp, then mv commits; what is committed never changes; rm goes to the trash"
+show mkdir mnt/run1/step-200.tmp
+show cp again.safetensors mnt/run1/step-200.tmp/model.safetensors
+show mv mnt/run1/step-200.tmp mnt/run1/step-200
+printf '$ echo oops >> mnt/run1/step-200/model.safetensors\n'
+if (echo oops >>mnt/run1/step-200/model.safetensors) 2>refused; then fail "a committed checkpoint was changed"; fi
+sed 's/^.*: //' refused
+show ckptfs verify mnt/run1/step-200
+show rm -r mnt/run1/step-200
+show ckptfs ls store
+show ckptfs undelete store/run1/step-200
+cmp again.safetensors mnt/run1/step-200/model.safetensors || fail "undelete gave other bytes"
+
+say "10. Unmount; nothing is left behind"
 show ckptfs umount mnt
 cd /
 rm -rf "$scratch"

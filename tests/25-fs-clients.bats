@@ -3,6 +3,7 @@
 # The programs that people read checkpoints with, above all those that map files: on shards that are
 # files of their own, on shards in packs, and on virtual files.
 load helpers/common
+load helpers/clients
 load helpers/counters
 
 setup_file() {
@@ -31,12 +32,6 @@ reads_as() {
   ok "$CKPT_TOP/build/venv/bin/python3" "$HELPERS/clients.py" "$@"
 }
 
-# requires_torch: it comes with CLIENTS=all, and only then it must be there.
-requires_torch() {
-  "$CKPT_TOP/build/venv/bin/python3" -c 'import torch' 2>/dev/null && return
-  [ "${CLIENTS:-}" != all ] || fail "CLIENTS=all, but torch cannot be imported" || return 1
-  skip "needs torch: make test CLIENTS=all"
-}
 
 # The ways a shard can be served; with each, the clients see the same.
 ways=(verify=auto verify=read verify=open passthrough=off)
@@ -61,7 +56,7 @@ ways=(verify=auto verify=read verify=open passthrough=off)
 }
 
 @test "torch loads a file with and without mapping it, however it is verified" {
-  requires_torch
+  requires_client torch
   local way
   for way in "${ways[@]}"; do
     mount_store "$store" "$mnt" "$way"
@@ -116,7 +111,7 @@ packed_store() {
 
 # bats test_tags=mpi
 @test "torch maps shards that lie in packs" {
-  requires_torch
+  requires_client torch
   local shard packed
   packed_store
   mount_store "$store" "$mnt"

@@ -34,3 +34,30 @@ digests() {
 is_committed() {
   [ -e "$store/$1/.ckptfs/manifest.jsonl" ]
 }
+
+# all_committed SECONDS NAME…: each of them, before so many seconds have passed
+all_committed() {
+  local name
+  for name in "${@:2}"; do
+    eventually "$1" is_committed "$name" || fail "$(ckptfs show --why "$store/$name" 2>&1)" || return 1
+  done
+}
+
+# stays_open SECONDS NAME: it is not committed meanwhile.
+stays_open() {
+  local deadline=$((SECONDS + $1))
+  while [ "$SECONDS" -lt "$deadline" ]; do
+    not is_committed "$2" || fail "$2 was committed" || return 1
+    sleep 0.1
+  done
+}
+
+# remount [OPTIONS]: another daemon in the place of the one there was; what is committed verifies, and looks as before
+remount() {
+  digests "$mnt" >"$tmp/.before"
+  umount_store "$mnt" || return 1
+  ok ckptfs verify "$store" || return 1
+  mount_store "$store" "$mnt" "$@" || return 1
+  digests "$mnt" >"$tmp/.after"
+  same "$tmp/.before" "$tmp/.after"
+}
