@@ -140,6 +140,9 @@ static int reopen(struct fs *fs, fuse_ino_t ino, int flags, struct stat *st)
 	    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd) < 0)
 		return -ESTALE;
 	rc = ckpt_io_fstat(fd, st);
+	/* With a name somewhere it may be part of a committed checkpoint: it is opened by that. */
+	if (rc == 0 && st->st_nlink > 0)
+		rc = -ESTALE;
 	return rc < 0 ? rc : ckpt_io_openat(AT_FDCWD, link, flags, 0);
 }
 

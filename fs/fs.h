@@ -47,9 +47,10 @@ struct fs {
 	struct autocommit *autocommit; /* NULL: nothing is committed by rule */
 	struct removals *removals;
 	struct resaves *resaves;
-	struct ckpt_pool *reads;  /* reading and verifying shards: short jobs */
-	struct ckpt_pool *writes; /* waiting for a disk to write: fsync, copies, a full disk */
-	struct ckpt_pool *tasks;  /* indexing a checkpoint's entries, commits: long jobs */
+	struct ckpt_pool *reads;   /* reading and verifying shards: short jobs */
+	struct ckpt_pool *writes;  /* waiting for a disk to write: fsync, copies, a full disk */
+	struct ckpt_pool *tasks;   /* indexing a checkpoint's entries, removals: long jobs */
+	struct ckpt_pool *commits; /* and what else commands ask for: longer ones */
 	struct stats stats;
 	struct timespec started; /* the time that virtual files show */
 	dev_t dev;		 /* of the store's folder */

@@ -360,5 +360,5 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		return;
 	}
 	rq.eintr_ok = true;
-	request_submit(&rq, LANE_TASKS);
+	request_submit(&rq, LANE_COMMITS);
 }

@@ -119,7 +119,7 @@ int rename_commit(struct move *move)
 		return -EBUSY;
 	if (!rq->queued) {
 		/* mv waits for it, and may be interrupted. */
-		rq->lane = LANE_TASKS;
+		rq->lane = LANE_COMMITS;
 		rq->eintr_ok = true;
 		return RC_WORKER;
 	}

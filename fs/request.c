@@ -240,6 +240,8 @@ static struct ckpt_pool *pool_of(const struct fs *fs, enum lane lane)
 		return fs->reads;
 	case LANE_WRITES:
 		return fs->writes;
+	case LANE_COMMITS:
+		return fs->commits;
 	case LANE_TASKS:
 		break;
 	}

@@ -28,7 +28,8 @@
 
 enum lane {
 	LANE_READS,
-	LANE_TASKS,
+	LANE_TASKS,   /* index loads, removals, looks at groups: seconds at most */
+	LANE_COMMITS, /* what may wait for a writer: no look-up ever waits behind it */
 	LANE_WRITES,
 };
 

@@ -41,8 +41,10 @@
 #define READ_THREADS_MAX 32U
 /* fsyncs of many ranks at a time: a journal takes them together. */
 #define WRITE_THREADS 16U
-/* Commits and index loads side by side. */
+/* Index loads side by side. */
 #define TASK_THREADS 4U
+/* A commit may wait five seconds for a writer; those behind it wait, too. */
+#define COMMIT_THREADS 8U
 /* Threads of libfuse: they answer from memory and the index, so a few are many. */
 #define FUSE_THREADS 10U
 /* Pages that the kernel reads ahead: its own 128 KiB make eight requests of one block. */
@@ -298,6 +300,8 @@ static int new_pools(struct fs *fs, struct ckpt_err *err)
 	if (rc == 0)
 		rc = ckpt_pool_new(TASK_THREADS, 0, &fs->tasks, err);
 	if (rc == 0)
+		rc = ckpt_pool_new(COMMIT_THREADS, 0, &fs->commits, err);
+	if (rc == 0)
 		rc = shard_checks_new(fs, ckpt_cpu_count(), &fs->checks, err);
 	if (rc == 0)
 		rc = summing_new(fs, &fs->summing, err);
@@ -335,6 +339,7 @@ static void parts_close(struct fs *fs)
 {
 	autocommit_free(fs->autocommit);
 	shard_checks_free(fs->checks);
+	ckpt_pool_free(fs->commits);
 	ckpt_pool_free(fs->tasks);
 	ckpt_pool_free(fs->writes);
 	ckpt_pool_free(fs->reads);
@@ -384,6 +389,7 @@ static void drain(struct fs *fs)
 	shard_checks_stop(fs->checks); /* first: they hand their requests to the reads */
 	ckpt_pool_wait(fs->reads);     /* before the tasks: a read may go on in them */
 	ckpt_pool_wait(fs->writes);
+	ckpt_pool_wait(fs->commits);
 	ckpt_pool_wait(fs->tasks);
 	gesture_stop();
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -367,12 +368,15 @@ static int copy_manifest(struct copy *copy, int to_fd, struct ckpt_err *err)
 {
 	char path[] = CKPT_MANIFEST_FILE;
 	struct tree_entry manifest = { .kind = TREE_FILE, .path = path, .mode = MANIFEST_MODE };
+	struct timespec now = { .tv_sec = 0 };
 	struct stat st;
 	int rc = ckpt_io_fstatat(copy->from_fd, path, &st, AT_SYMLINK_NOFOLLOW);
 
 	if (rc < 0)
 		return ckpt_err_sys(err, rc, "cannot look at the manifest of '%s'", copy->label);
-	manifest.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	/* Its own time, not the original's: the commit takes it for that of the files only if they are older. */
+	ckpt_ignore(clock_gettime(CLOCK_REALTIME, &now)); /* always there */
+	manifest.mtime_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 	copy->total_bytes += (uint64_t)st.st_size;
 	rc = copy_entry(copy, &manifest, to_fd, CKPT_MANIFEST_TEMP, err);
 	if (rc < 0)

@@ -13,9 +13,21 @@ write_and_name() {
   start bash -c '"$1" write "$2.tmp" "$3" "$4" "$5" && exec mv "$2.tmp" "$2"' save "$HELPERS/writer.py" "$mnt/$1" "$tmp/log" "$seed" "$writer_files"
 }
 
-# first_write: until the first file has come to be, or the writer has ended
-first_write() {
-  until grep -qs . "$tmp/log" || ! kill -0 "$leader" 2>/dev/null; do :; done
+# has_synced LINES: until so much is in the log, or the writer has ended
+has_synced() {
+  local lines
+  until { mapfile -t lines <"$tmp/log"; } 2>/dev/null && [ "${#lines[@]}" -ge "$1" ] || ! kill -0 "$leader" 2>/dev/null; do :; done
+}
+
+# at_random_in_a_save: the moment to kill: three in four while it writes, by how far it is, since its speed changes;
+# the others any time at all, the commit too
+at_random_in_a_save() {
+  if [ $((killed % 4)) -eq 3 ]; then
+    sleep_ms $((RANDOM * save_ms * 12 / 10 / 32768))
+  else
+    has_synced $((1 + RANDOM * save_lines * 9 / 10 / 32768))
+    sleep_ms $((RANDOM * 10 / 32768))
+  fi
 }
 
 # kill_the_writers_daemon: kill -9; the writer is told, and does not wait for ever
@@ -41,8 +53,8 @@ note_write_outcome() {
     how=closed
   fi
   case $how in
-  midway) midway=$((midway + 1)) write_ms=$((write_ms * 11 / 10 + 1)) ;;
-  closed | committed) finished=$((finished + 1)) write_ms=$((write_ms * 3 / 4)) ;;
+  midway) midway=$((midway + 1)) ;;
+  closed | committed) finished=$((finished + 1)) ;;
   esac
   echo "kill $killed: $how, the writer ended with $outcome: $(cat "$tmp/killed.out")"
   [ "$how" = committed ] || [ "$outcome" -ne 0 ] || fail "the writer was not told"
@@ -51,25 +63,19 @@ note_write_outcome() {
 # kill_writers COUNT: saves through a daemon that is killed. What is committed verifies; what is open is open, with every
 # byte that was synced, takes more files and is committed.
 kill_writers() {
-  local i name begin start_ms write_ms leader
+  local i name begin save_ms save_lines leader
   kills_begin
   committed run/step-0 1
   mount_store "$store" "$mnt"
   begin=$(date +%s%N)
   write_and_name run/measured
   wait "$leader" || fail "$(cat "$tmp/killed.out")" || return 1
-  write_ms=$((($(date +%s%N) - begin) / 1000000))
-  echo "a save takes $write_ms ms"
+  save_ms=$((($(date +%s%N) - begin) / 1000000)) save_lines=$(wc -l <"$tmp/log")
+  echo "a save takes $save_ms ms and says $save_lines lines"
   for ((i = 1; i <= $1; i++)); do
     name=run/step-$i
     write_and_name "$name"
-    first_write
-    # One in four may hit anything, the commit too.
-    if [ $((i % 4)) -eq 0 ]; then
-      sleep_ms $((RANDOM * write_ms * 12 / 10 / 32768))
-    else
-      sleep_ms $((RANDOM * write_ms * 7 / 10 / 32768))
-    fi
+    at_random_in_a_save
     kill_the_writers_daemon || return 1
     note_write_outcome "$name" || return 1
     ok ckptfs verify "$store" || return 1
