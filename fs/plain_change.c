@@ -313,7 +313,7 @@ int plain_change_open(struct request *rq, int (*act)(struct request *rq, int fd)
 {
 	CKPT_CLOSE int fd = -1;
 	struct ckpt_buf path;
-	struct stat st;
+	struct stat st = { .st_nlink = 1 };
 	int rc = open_file_dup(rq->fs, rq->ino, false, &fd);
 
 	if (rc == 0)

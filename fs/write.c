@@ -31,7 +31,7 @@
  */
 #define WRITES_HERE_MAX 5U
 /* A copy is given up between pieces of this size, when its caller is being killed. */
-#define COPY_PIECE_BYTES (128U * 1024 * 1024)
+#define COPY_PIECE_BYTES (UINT64_C(128) * 1024 * 1024)
 /* As much as one copy_file_range(2) does (the kernel's MAX_RW_COUNT): a reply counts in 32 bits. */
 #define COPY_MAX_BYTES (UINT64_C(2) * 1024 * 1024 * 1024 - 4096)
 

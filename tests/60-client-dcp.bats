@@ -56,7 +56,7 @@ replaced() {
   all_committed 30 run/step-0
   remount autocommit=2
   snapshot "$store/run" >"$tmp/was"
-  fails 1 "$clients_python" -W ignore "$HELPERS/client_dcp.py" save "$mnt/run" sync
+  fails 1 env RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=0 "$clients_python" -W ignore "$HELPERS/client_dcp.py" save "$mnt/run" sync
   says 'Read-only file system'
   snapshot "$store/run" | same "$tmp/was" -
   grep -q resave=replace "$mnt.log"

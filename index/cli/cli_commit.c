@@ -199,7 +199,7 @@ static int check_place(const struct ckpt_place *place, const char *path, struct 
  */
 static bool is_written_again(const struct ckpt_place *place)
 {
-	char state[16];
+	char state[16] = { 0 };
 	struct ckpt_buf path;
 	ssize_t len = -1;
 

@@ -359,7 +359,7 @@ void ckpt_commit_close_slice(struct ckpt_commit *commit, size_t start, size_t en
 int ckpt_commit_freeze(struct ckpt_commit *commit, struct ckpt_err *err)
 {
 	struct ckpt_tree_list *scanned = &commit->tree.files;
-	size_t end;
+	size_t end = 0;
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < scanned->count; i++) {

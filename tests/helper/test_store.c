@@ -69,8 +69,8 @@ static int fill(struct ckpt_session *session, uint64_t bytes, struct ckpt_err *e
 
 	for (size_t i = 0; i < 1000; i++)
 		sums[i] = (struct ckpt_session_sum){ .path = "filling", .sums = &shard };
-	/* A line is some more than 82 bytes. */
-	for (uint64_t left = bytes; rc == 0 && left >= 1000 * 82; left -= 1000 * 82)
+	/* A thousand lines are some more than 82,000 bytes. */
+	for (uint64_t left = bytes; rc == 0 && left >= 82000; left -= 82000)
 		rc = ckpt_session_add(session, sums, 1000, err);
 	return rc;
 }
