@@ -175,10 +175,13 @@ asan: ## build with address and undefined-behaviour sanitizers, run the fast tes
 	$(Q)UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) B=build/asan \
 		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' check
 
+# Programs that run for their own sake take minutes there, and nothing of ours runs beside them.
+TSAN_TESTS = $(wildcard tests/10-index-*.bats) \
+	$(filter-out $(addprefix tests/,20-fs-run.bats 25-fs-programs.bats 25-fs-many.bats),$(MOUNT_TESTS))
+
 tsan: ## build with the thread sanitizer, run the tests of the index and the mount
 	$(Q)$(MAKE) B=build/tsan CFLAGS='$(SAN_CFLAGS) -fsanitize=thread' all
-	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' \
-		$(wildcard tests/10-index-*.bats) $(MOUNT_TESTS)
+	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' $(TSAN_TESTS)
 
 # --- installation ---------------------------------------------------------------
 

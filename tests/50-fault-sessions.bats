@@ -90,6 +90,7 @@ can_be_committed() {
   done
 }
 
+# bats test_tags=long
 @test "wherever a writer of sums ends a session for good and fails, nothing is lost" {
   local action
   for action in EIO kill; do
@@ -97,6 +98,7 @@ can_be_committed() {
   done
 }
 
+# bats test_tags=long
 @test "wherever a commit that finds sums fails, it is whole or has not happened" {
   loop 60 EIO committed_or_open fresh_with_session ckpt-test commit "$store" run1/step-1.partial run1/step-2
 }
@@ -138,6 +140,7 @@ old_or_new() {
   assert_eq "$(ls -A "$store/run1")" step-1
 }
 
+# bats test_tags=long
 @test "wherever a commit that replaces fails, the old checkpoint is there as it was" {
   loop 80 EIO old_or_new fresh ckpt-test commit "$store" run1/step-1.partial run1/step-1 replace
 }
