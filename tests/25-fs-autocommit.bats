@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# bats file_tags=fuse
+# bats file_tags=fuse,once
 # Commits by completion rules through a mount: when they come, when they do not, and how one is taken back.
 load helpers/common
 

@@ -321,6 +321,7 @@ logged() {
 }
 
 # bats test_tags=slow
+# bats test_tags=once
 @test "a removal that stops half way is undone after 60 seconds, for who stands in it, too" {
   local sleeper
   mount_store "$store" "$mnt"
