@@ -320,8 +320,7 @@ logged() {
   umount_store "$mnt"
 }
 
-# bats test_tags=slow
-# bats test_tags=once
+# bats test_tags=slow,once
 @test "a removal that stops half way is undone after 60 seconds, for who stands in it, too" {
   local sleeper
   mount_store "$store" "$mnt"
