@@ -135,7 +135,11 @@ static int detach_as_user(const char *point, bool lazy, struct ckpt_err *err)
 
 int mounts_detach(const char *point, bool lazy, struct ckpt_err *err)
 {
-	if (umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+	/*
+	 * A thread of a killed daemon may wait for a folder that a client holds, which waits for the
+	 * daemon: force ends that, for what nobody serves any more.
+	 */
+	if (umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH | MNT_FORCE : 0)) == 0)
 		return 0;
 	if (errno == EPERM)
 		return detach_as_user(point, lazy, err);
