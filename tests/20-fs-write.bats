@@ -315,6 +315,7 @@ answers() {
   umount_store "$mnt"
 }
 
+# bats test_tags=passthrough
 @test "a write(2) of a few bytes costs no request of its own where the kernel writes by itself" {
   local before
   requires passthrough

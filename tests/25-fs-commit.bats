@@ -178,6 +178,7 @@ is_committed() {
   umount_store "$mnt"
 }
 
+# bats test_tags=passthrough
 @test "a writer that outlives a killed daemon keeps the checkpoint open" {
   requires root passthrough
   local pid
