@@ -62,6 +62,8 @@ FS_SRC := $(sort $(wildcard fs/*.c))
 MPI_PROG_SRC := $(sort $(wildcard mpi/cli_*.c))
 MPI_LIB_SRC := $(filter-out $(MPI_PROG_SRC),$(sort $(wildcard mpi/*.c)))
 HELPER_SRC := $(sort $(wildcard tests/helper/*.c))
+PMPI_SRC := tests/mpi_helper/pmpi_count.c
+MPI_HELPER_SRC := $(filter-out $(PMPI_SRC),$(sort $(wildcard tests/mpi_helper/*.c)))
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE_OBJ := $(call objects,$(CORE_SRC))
 CLI_OBJ := $(call objects,$(CLI_SRC))
@@ -69,6 +71,8 @@ FS_OBJ := $(call objects,$(FS_SRC))
 MPI_PROG_OBJ := $(call objects,$(MPI_PROG_SRC))
 MPI_LIB_OBJ := $(call objects,$(MPI_LIB_SRC))
 HELPER_OBJ := $(call objects,$(HELPER_SRC))
+MPI_HELPER_OBJ := $(call objects,$(MPI_HELPER_SRC))
+PMPI_OBJ := $(call objects,$(PMPI_SRC))
 
 CORE_LIB := $(B)/libckptfs-core.a
 MPI_STATIC := $(B)/libckptfs-mpi.a
@@ -83,8 +87,9 @@ PRODUCTS += $(if $(and $(HAVE_FUSE),$(FS_SRC)),$(B)/mount.ckptfs)
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_LIB_SRC)),$(MPI_STATIC) $(MPI_SHARED) $(MPI_PC))
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_PROG_SRC)),$(B)/ckptfs-mpi)
 PRODUCTS += $(if $(HELPER_SRC),$(B)/ckpt-test)
+PRODUCTS += $(if $(HAVE_MPI),$(B)/ckpt-mpi-test $(B)/libpmpi-count.so)
 BUILT_SRC := $(CORE_SRC) $(CLI_SRC) $(if $(HAVE_FUSE),$(FS_SRC)) \
-	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC)) $(HELPER_SRC)
+	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC)) $(HELPER_SRC)
 
 all: $(PRODUCTS) ## build the programs and libraries
 	$(if $(HAVE_FUSE),,@echo 'left out: mount.ckptfs (no fuse3; install libfuse3-dev)')
@@ -100,7 +105,7 @@ $(B)/flags: FORCE
 
 $(CORE_OBJ): EXTRA_CFLAGS = $(CORE_CFLAGS)
 $(FS_OBJ): EXTRA_CFLAGS = $(FUSE_CFLAGS)
-$(MPI_LIB_OBJ) $(MPI_PROG_OBJ): EXTRA_CFLAGS = $(MPI_CFLAGS)
+$(MPI_LIB_OBJ) $(MPI_PROG_OBJ) $(MPI_HELPER_OBJ) $(PMPI_OBJ): EXTRA_CFLAGS = $(MPI_CFLAGS)
 # What ckptfs_mpi.h does not declare is no part of the interface.
 $(MPI_LIB_OBJ): EXTRA_CFLAGS += -fvisibility=hidden
 $(B)/obj/%.o: %.c $(B)/flags
@@ -129,6 +134,13 @@ $(B)/ckptfs-mpi: $(MPI_PROG_OBJ) $(MPI_STATIC)
 
 $(B)/ckpt-test: $(HELPER_OBJ) $(CORE_LIB)
 	$(call say,LD,$@)$(link) -pie -o $@ $^ $(CORE_LIBS)
+
+$(B)/ckpt-mpi-test: $(MPI_HELPER_OBJ) $(MPI_STATIC)
+	$(call say,LD,$@)$(link) -pie -o $@ $^ $(MPI_LIBS) $(CORE_LIBS)
+
+# Preloaded by tests: counts the MPI calls of a program.
+$(B)/libpmpi-count.so: $(PMPI_OBJ)
+	$(call say,LD,$@)$(link) -shared -o $@ $^ $(MPI_LIBS)
 
 $(MPI_PC): Makefile index/base/version.h FORCE
 	@mkdir -p $(@D)
@@ -238,7 +250,7 @@ TIDY_STAMPS := $(patsubst %.c,$(B)/tidy/%.ok,$(BUILT_SRC))
 tidy_checks = $(if $(filter index/cli/% mpi/cli_% tests/%,$<),--checks=-concurrency-mt-unsafe)
 $(patsubst %.c,$(B)/tidy/%.ok,$(CORE_SRC)): EXTRA_CFLAGS = $(CORE_CFLAGS)
 $(patsubst %.c,$(B)/tidy/%.ok,$(FS_SRC)): EXTRA_CFLAGS = $(FUSE_CFLAGS)
-$(patsubst %.c,$(B)/tidy/%.ok,$(MPI_LIB_SRC) $(MPI_PROG_SRC)): EXTRA_CFLAGS = $(MPI_CFLAGS)
+$(patsubst %.c,$(B)/tidy/%.ok,$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC)): EXTRA_CFLAGS = $(MPI_CFLAGS)
 $(B)/tidy/%.ok: %.c $(B)/obj/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)$(CLANG_TIDY) --quiet $(tidy_checks) $< -- $(CKPT_CPPFLAGS) $(EXTRA_CFLAGS) $(CPPFLAGS) 2>$@.log \

@@ -3,11 +3,14 @@
  * of an MPI job together.
  *
  * A save runs in phases: set_up_storage_writer, prepare_local_plan,
- * prepare_global_plan (coordinator), write_data, pre_commit, barrier, finish
- * (coordinator), post_commit; a read in set_up_storage_reader, read_metadata,
- * prepare_local_plan, prepare_global_plan (coordinator), read_data. After each
- * phase all ranks agree: when any rank failed, every rank returns the same
- * failure table, and nothing was committed (but after a failed post_commit).
+ * prepare_global_plan (coordinator), write_data, write_data_async, pre_commit,
+ * barrier, finish (coordinator), post_commit; a read in set_up_storage_reader,
+ * read_metadata, prepare_local_plan, prepare_global_plan (coordinator),
+ * read_data, read_data_async. After each phase all ranks agree: when any rank
+ * failed, every rank returns the same failure table, and nothing was committed
+ * (but after a failed post_commit). What goes on in the background of an
+ * asynchronous call is the phase write_data_async or read_data_async; in a
+ * synchronous one that phase follows at once, with nothing left to do.
  *
  * The library never prints, never calls MPI_Abort, and changes no error
  * handler but its own communicator's. A wait that outlasts
@@ -16,7 +19,8 @@
  * and the caller prints and calls MPI_Abort.
  *
  * Before MPI_Init, with Open MPI's own MPI-IO, call ckpt_mpi_environment().
- * MPI-3.1; MPI_THREAD_SINGLE is enough; one thread at a time per job.
+ * MPI-3.1; MPI_THREAD_SINGLE is enough; one thread at a time per job. Threads
+ * of the library's own make no MPI call.
  */
 #ifndef CKPTFS_MPI_H
 #define CKPTFS_MPI_H
@@ -41,6 +45,11 @@ extern "C" {
 #define CKPT_MPI_DIM_MAX 64
 /* How long arrived ranks wait for the others, unless the configuration says otherwise. */
 #define CKPT_MPI_BARRIER_TIMEOUT_SECS 600
+/*
+ * What the slowest disk is expected to move: a phase that moves N bytes on some rank may take
+ * N / this longer than the time-out.
+ */
+#define CKPT_MPI_MIN_BYTES_PER_SEC (UINT64_C(64) << 20)
 
 /* One job: a communicator and what its ranks agreed on. */
 struct ckpt_mpi;
@@ -110,6 +119,15 @@ enum ckpt_mpi_io {
 	CKPT_MPI_IO_MPIIO  /* MPI_File_write_at_all at the same offsets */
 };
 
+/* How far the moving of bytes is, over all ranks. */
+struct ckpt_mpi_progress {
+	enum ckpt_mpi_phase phase;
+	uint64_t bytes_done;
+	uint64_t bytes_total;
+	int slowest_rank; /* the one with most left to do */
+	uint64_t slowest_left_bytes;
+};
+
 /*
  * Start from ckpt_mpi_config_init(), so that members added later have their defaults. Strings and
  * arrays are borrowed for the job's life.
@@ -117,7 +135,15 @@ enum ckpt_mpi_io {
 struct ckpt_mpi_config {
 	int coordinator;		     /* rank that plans and commits; 0 */
 	uint32_t write_barrier_timeout_secs; /* > 0; CKPT_MPI_BARRIER_TIMEOUT_SECS */
+	uint64_t min_bytes_per_sec; /* CKPT_MPI_MIN_BYTES_PER_SEC; 0: moving bytes takes no longer */
 	enum ckpt_mpi_io io;
+	int aggregators; /* layout global: ranks that write, at most all; 0: one a node */
+	/*
+	 * Called on rank 0, from the thread that called the library, a few times a second while
+	 * bytes move. All ranks set it, or none does. NULL.
+	 */
+	void (*progress)(void *ctx, const struct ckpt_mpi_progress *progress);
+	void *progress_ctx;
 	const char *store; /* base of relative checkpoint names that do not exist as paths; NULL */
 	ckpt_mpi_hook pre_commit;  /* NULL: none; the phase runs all the same */
 	ckpt_mpi_hook post_commit; /* NULL: none */
@@ -140,7 +166,8 @@ int ckpt_mpi_environment(void);
 
 /**
  * ckpt_mpi_new - begin a job on a communicator
- * @comm:   borrowed; duplicated. MPI_COMM_NULL: this process alone
+ * @comm:   borrowed; duplicated. MPI_COMM_NULL: this process alone, as rank 0 of 1, with no MPI
+ *          call at all (MPI need not be initialised) and no barrier
  * @config: borrowed during the call, but for what it points to; NULL: defaults
  * @out:    ckpt_mpi_close() it
  * @why:    receives rank, code and message on failure; may be NULL
@@ -179,11 +206,17 @@ const char *ckpt_mpi_faults(const struct ckpt_mpi *job);
 
 /* --- saving ------------------------------------------------------------------- */
 
-/* A box of a tensor that this rank holds. Its bytes are row-major, without gaps. */
+/* A box of a tensor that this rank holds. What is stored is row-major, without gaps. */
 struct ckpt_mpi_chunk {
 	const uint64_t *start; /* dim_count of its entry */
 	const uint64_t *size;  /* dim_count; a chunk of no elements is left out of the checkpoint */
-	const void *data;      /* its bytes; NULL: asked from ckpt_mpi_save_request.read */
+	const void *data; /* its first element; NULL: asked from ckpt_mpi_save_request.read, dense */
+	/*
+	 * Distance in memory, in elements, between neighbours along each dimension; NULL:
+	 * row-major without gaps. Ghost cells: data is the first inner element, strides are those
+	 * of the whole array. Fortran order: ascending strides, first dimension 1.
+	 */
+	const uint64_t *strides;
 };
 
 /*
@@ -197,6 +230,23 @@ struct ckpt_mpi_entry {
 	uint32_t dim_count;
 	const struct ckpt_mpi_chunk *chunks;
 	size_t chunk_count;
+};
+
+/*
+ * Bytes without shape, this rank's own: a random generator's state, a pickled dictionary. Ranks
+ * may use one FQN, also one that others do not have: each has its own blob, and they are never
+ * merged. No tensor may have that FQN.
+ */
+struct ckpt_mpi_blob {
+	const char *fqn;
+	const void *data;
+	uint64_t size_bytes;
+};
+
+/* Where the bytes go. */
+enum ckpt_mpi_layout {
+	CKPT_MPI_LAYOUT_SHARDS, /* each rank's chunks as shards of its own, small ones in packs */
+	CKPT_MPI_LAYOUT_GLOBAL, /* all ranks write one model.safetensors; blobs as in shards */
 };
 
 /* Bytes of a chunk that are asked for. */
@@ -214,6 +264,9 @@ struct ckpt_mpi_save_request {
 	const char *path; /* of the checkpoint to be; must not exist */
 	const struct ckpt_mpi_entry *entries;
 	size_t entry_count;
+	const struct ckpt_mpi_blob *blobs;
+	size_t blob_count;
+	enum ckpt_mpi_layout layout; /* the same on every rank */
 	/*
 	 * Provides the bytes of chunks without data: 0 or a negative errno with piece->message
 	 * filled in.
@@ -236,7 +289,8 @@ struct ckpt_mpi_result {
 
 /**
  * ckpt_mpi_save - write and commit a checkpoint, collectively
- * Every rank gives the same path, step and meta; the coordinator's count. Together the
+ * Every rank gives the same path, step and meta; the coordinator's count. No tensor's entry need
+ * be given by every rank, nor need it hold a chunk everywhere. Together the
  * ranks' chunks must cover every tensor exactly once, equal boxes counted once.
  * @out: filled in when it was committed (0, or a failure in post_commit); may be NULL
  * Errors: the code of the first row of the failure table: -EEXIST the name is taken; -EBUSY a
@@ -246,6 +300,46 @@ struct ckpt_mpi_result {
  */
 int ckpt_mpi_save(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *request,
 		  struct ckpt_mpi_result *out);
+
+/* --- in the background --------------------------------------------------------------- */
+
+/* A save or a read that goes on. While there is one, no other call of its job may be made. */
+struct ckpt_mpi_future;
+
+/* What an asynchronous save may do with the application's arrays. */
+enum ckpt_mpi_buffers {
+	CKPT_MPI_COPY,	 /* they are copied before ckpt_mpi_save_start() returns */
+	CKPT_MPI_BORROW, /* they must not change, nor go away, until the save has ended */
+};
+
+/**
+ * ckpt_mpi_save_start - begin a save and return while a thread writes and hashes
+ * Collective: everything up to write_data (set up, plans, a copy of the chunks) happens here. The
+ * thread makes no MPI call, so MPI_THREAD_FUNNELED is enough; the ranks agree in test and wait.
+ * @request: borrowed until the save has ended but, with CKPT_MPI_COPY, for the chunks' bytes.
+ *           ->read, if any, is called here, never by the thread
+ * @out: ends by ckpt_mpi_wait()
+ * Errors: as ckpt_mpi_save; -EBUSY another future of the job is not ended.
+ */
+int ckpt_mpi_save_start(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *request,
+			enum ckpt_mpi_buffers buffers, struct ckpt_mpi_future **out);
+
+/**
+ * ckpt_mpi_test - has it ended on all ranks?
+ * Never waits for the disk or for a rank that is still writing. When all ranks have written, the
+ * call in which that becomes known goes through the phases that are left, up to the commit. All
+ * ranks must go on testing, or wait.
+ * @out_ended: true when ckpt_mpi_wait() returns at once
+ * Returns 0, or what the save ended with.
+ */
+int ckpt_mpi_test(struct ckpt_mpi_future *future, bool *out_ended);
+
+/**
+ * ckpt_mpi_wait - the end of it; collective. *@future becomes NULL.
+ * @out: of a save, as in ckpt_mpi_save; may be NULL
+ * Errors: as the synchronous call, with the same failure table; 0 where *@future is NULL already.
+ */
+int ckpt_mpi_wait(struct ckpt_mpi_future **future, struct ckpt_mpi_result *out);
 
 /* --- file mode: for what others wrote ---------------------------------------------- */
 
@@ -271,6 +365,67 @@ int ckpt_mpi_commit(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *
 int ckpt_mpi_import(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
 		    struct ckpt_mpi_result *out);
 
+/* --- file mode: for applications that write files themselves ---------------------------- */
+
+/* An open checkpoint into which all ranks write files, by whatever library. */
+struct ckpt_mpi_files;
+
+/**
+ * ckpt_mpi_files_begin - make an open checkpoint; collective
+ * @path: of the checkpoint to be, as in ckpt_mpi_save
+ * @out:  ends by ckpt_mpi_files_commit()
+ * Errors: as ckpt_mpi_save.
+ */
+int ckpt_mpi_files_begin(struct ckpt_mpi *job, const char *path, struct ckpt_mpi_files **out);
+
+/**
+ * ckpt_mpi_files_route - where file @name of the checkpoint is to be written; local
+ * @name: relative, may have folders, which are made
+ * @out: receives the path as system calls take it, NUL-terminated
+ * Errors: -EINVAL the name is absolute or leads out of the checkpoint; -ENAMETOOLONG @out_size is
+ * too small; else system. Several ranks may ask for one name and write it together.
+ */
+int ckpt_mpi_files_route(struct ckpt_mpi_files *files, const char *name, char *out,
+			 size_t out_size);
+
+/**
+ * ckpt_mpi_files_commit - hash and sync what was written, and commit it, if every rank votes for it
+ * @files:  *@files becomes NULL
+ * @vote:   0, or a negative errno: this rank's writing failed
+ * @reason: of a vote against, in the failure table; NULL
+ * @what:   step and meta; path and from are not looked at; NULL: none
+ * Collective; all files must be closed. Errors: as ckpt_mpi_save; on failure it is marked aborted.
+ */
+int ckpt_mpi_files_commit(struct ckpt_mpi_files **files, int vote, const char *reason,
+			  const struct ckpt_mpi_commit_request *what, struct ckpt_mpi_result *out);
+
+/**
+ * ckpt_mpi_latest - the newest sound checkpoint of a group, verified on the ranks that will read it
+ * Walks from the newest committed checkpoint to older ones until one verifies whole, its shards
+ * shared out among the ranks. Collective.
+ * @group: path of a group or of a store
+ * @out_path: receives the folder as system calls take it, on every rank
+ * @out: what was found; may be NULL
+ * Errors: -ENOENT nothing committed there verifies. Damaged ones that were passed over are named
+ * through ckpt_mpi_passed_over().
+ */
+int ckpt_mpi_latest(struct ckpt_mpi *job, const char *group, char *out_path, size_t out_size,
+		    struct ckpt_mpi_result *out);
+/** ckpt_mpi_passed_over - line @idx of what the last ckpt_mpi_latest() found damaged; NULL: no more. */
+const char *ckpt_mpi_passed_over(const struct ckpt_mpi *job, size_t idx);
+
+/**
+ * ckpt_mpi_catch_signals - remember SIGUSR1 and SIGTERM from now on instead of dying of them
+ * For ckpt_mpi_should_save(); Slurm's --signal sends them before the time is up. Process-wide.
+ */
+int ckpt_mpi_catch_signals(void);
+/**
+ * ckpt_mpi_should_save - has any rank caught a signal since the last call that said so? Collective.
+ * @out_signal: the same on every rank: 0 none, else the signal's number; the highest where ranks
+ * caught different ones
+ */
+int ckpt_mpi_should_save(struct ckpt_mpi *job, int *out_signal);
+
 /* --- reading --------------------------------------------------------------------- */
 
 /* A committed checkpoint that all ranks have open. */
@@ -284,6 +439,30 @@ struct ckpt_mpi_tensor {
 	const uint64_t *shape;
 	uint32_t dim_count;
 	uint64_t element_bytes;
+	size_t chunk_count; /* that it was saved in */
+};
+
+/* Where bytes are stored; strings borrowed until the reader is closed. */
+struct ckpt_mpi_location {
+	const char *shard; /* path in the checkpoint */
+	const char *file;  /* that holds it: the shard itself, or a pack of the control folder */
+	uint64_t offset_bytes; /* in that file */
+	uint64_t size_bytes;
+	int64_t rank; /* that wrote it; -1 not known */
+};
+
+/* A chunk as it is stored; start and size borrowed until the reader is closed. */
+struct ckpt_mpi_stored_chunk {
+	const uint64_t *start;
+	const uint64_t *size;
+	struct ckpt_mpi_location location;
+};
+
+/* A blob as it is stored. */
+struct ckpt_mpi_stored_blob {
+	const char *fqn;
+	const char *set;
+	struct ckpt_mpi_location location;
 };
 
 /* A box that this rank wants, of any tensor, however it was cut when it was saved. */
@@ -291,13 +470,22 @@ struct ckpt_mpi_want {
 	size_t tensor_idx;
 	const uint64_t *start; /* dim_count */
 	const uint64_t *size;
-	void *data; /* receives the box, row-major; NULL: handed to ckpt_mpi_read_request.write in pieces */
+	void *data; /* its first element; NULL: handed to ckpt_mpi_read_request.write, dense, in pieces */
+	const uint64_t *strides; /* as in ckpt_mpi_chunk; NULL: row-major without gaps */
+};
+
+/* A blob that this rank wants. */
+struct ckpt_mpi_blob_want {
+	size_t blob_idx;
+	void *data; /* receives location.size_bytes */
 };
 
 /* A read. Zero it first; everything is borrowed for the call. */
 struct ckpt_mpi_read_request {
 	const struct ckpt_mpi_want *wants;
 	size_t want_count;
+	const struct ckpt_mpi_blob_want *blob_wants;
+	size_t blob_want_count;
 	/*
 	 * Bytes @offset … of want @want_idx, in ascending order; NULL: they are only verified. 0
 	 * or a negative errno with @message filled in.
@@ -323,10 +511,19 @@ size_t ckpt_mpi_reader_tensor_count(const struct ckpt_mpi_reader *reader);
 void ckpt_mpi_reader_tensor(const struct ckpt_mpi_reader *reader, size_t idx,
 			    struct ckpt_mpi_tensor *out);
 
+/** ckpt_mpi_reader_chunk - chunk @chunk_idx < chunk_count of a tensor into @out. */
+void ckpt_mpi_reader_chunk(const struct ckpt_mpi_reader *reader, size_t tensor_idx,
+			   size_t chunk_idx, struct ckpt_mpi_stored_chunk *out);
+/** ckpt_mpi_reader_blob_count - blobs in the checkpoint, ordered by set, FQN and shard. */
+size_t ckpt_mpi_reader_blob_count(const struct ckpt_mpi_reader *reader);
+/** ckpt_mpi_reader_blob - number @idx < count into @out. */
+void ckpt_mpi_reader_blob(const struct ckpt_mpi_reader *reader, size_t idx,
+			  struct ckpt_mpi_stored_blob *out);
+
 /**
  * ckpt_mpi_reader_read - read this rank's boxes; collective, though each rank may want what it
  * likes
- * Only blocks that hold wanted bytes are read, and every one of them is verified.
+ * What several ranks of a node want alike is read once there and handed round. Only blocks that hold wanted bytes are read, and every one of them is verified.
  * @out_total_bytes: bytes of all ranks' boxes together; may be NULL
  * Errors: code of the table's first row: -EBADMSG a block does not fit its sum; -ESTALE a shard is
  * short; -EINVAL a box that is not in its tensor.
@@ -335,11 +532,58 @@ int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader,
 			 const struct ckpt_mpi_read_request *request, uint64_t *out_total_bytes);
 
 /**
+ * ckpt_mpi_read_start - the same in the background: a thread reads into the wants' data
+ * @request: borrowed until ckpt_mpi_wait(); ->write must be NULL
+ * Every rank reads for itself: nothing is handed round. Errors: as ckpt_mpi_reader_read; -EBUSY
+ * another future of the job is not ended; -EINVAL a want has no data.
+ */
+int ckpt_mpi_read_start(struct ckpt_mpi_reader *reader, const struct ckpt_mpi_read_request *request,
+			struct ckpt_mpi_future **out);
+
+/* --- who holds what: for callers that need not work it out themselves ---------------------- */
+
+/**
  * ckpt_mpi_cut - the part of @extent that rank @rank of @world_size holds, as torch.chunk cuts:
  * ceil(extent / world_size) each, the last ones less or nothing.
  */
 void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start,
 		  uint64_t *out_size);
+
+/**
+ * ckpt_mpi_spec_chunk - the chunk of rank @rank of a tensor that is cut along dimension @dim among
+ * the ranks of @placements, in their order (DCP's ChunkShardingSpec)
+ * @start, @size: receive dim_count extents; a rank that is not placed gets a size of 0 along @dim
+ * Errors: -EINVAL @dim is no dimension, there is no placement, or @rank is placed twice.
+ */
+int ckpt_mpi_spec_chunk(const uint64_t *shape, uint32_t dim_count, uint32_t dim,
+			const int *placements, size_t placement_count, int rank, uint64_t *start,
+			uint64_t *size);
+
+/* A placement of a mesh axis: a dimension of the tensor from 0 on, or this. */
+#define CKPT_MPI_REPLICATE (-1)
+
+/* Ranks in a grid, row-major: rank = (i0 * extents[1] + i1) * extents[2] + i2 … */
+struct ckpt_mpi_mesh {
+	const int *extents;    /* axis_count, each > 0 */
+	const int *placements; /* axis_count */
+	size_t axis_count;
+};
+
+/**
+ * ckpt_mpi_mesh_chunk - the chunk of rank @rank of a tensor that is placed on a mesh (DTensor)
+ * The axes cut one after the other, each what the ones before it left, as torch.chunk does. A
+ * placement beyond the tensor's dimensions replicates it.
+ * @start, @size: receive dim_count extents; a rank outside the mesh gets a size of 0
+ * Errors: -EINVAL an extent or placement is negative where it may not be.
+ */
+int ckpt_mpi_mesh_chunk(const uint64_t *shape, uint32_t dim_count, const struct ckpt_mpi_mesh *mesh,
+			int rank, uint64_t *start, uint64_t *size);
+
+/**
+ * ckpt_mpi_ragged - for 1-D arrays of which each rank has @count elements: where this rank's begin,
+ * and how many there are; collective. Errors: -EOVERFLOW; as every collective call.
+ */
+int ckpt_mpi_ragged(struct ckpt_mpi *job, uint64_t count, uint64_t *out_start, uint64_t *out_total);
 
 #ifdef __GNUC__
 #pragma GCC visibility pop

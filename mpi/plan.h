@@ -18,11 +18,12 @@
 #include "ckptfs_mpi.h"
 #include "store/store.h"
 
-/* A chunk of this rank that is not empty. */
+/* A chunk of this rank that is not empty, or a blob of it. */
 struct ckpt_local_chunk {
-	size_t entry_idx;
+	bool is_blob;
+	size_t entry_idx; /* of a blob: its index in the request's blobs */
 	size_t chunk_idx;
-	uint64_t size_bytes;
+	uint64_t size_bytes; /* of a blob: may be 0 */
 };
 
 /* What this rank may have to write, in the order of its entries. */
