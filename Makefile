@@ -162,15 +162,26 @@ MOUNT_TESTS = $(sort $(wildcard tests/2?-fs-*.bats))
 check: all ## run the fast tests (under a minute)
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags 'fast,!long' tests
 
+# Tests that wait for quiet times and for large clients more than they work: they run beside the others.
+WAITING_TESTS = $(sort $(wildcard tests/60-client-*.bats)) tests/25-fs-autocommit.bats tests/25-fs-removal.bats
+OTHER_TESTS = $(filter-out $(WAITING_TESTS),$(sort $(wildcard tests/*.bats)))
+run_bats = CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) $(BATS)
+
 # In steps of their own: what install-deps brings is looked for by a make started after it.
 test: ## install what is missing, build, run all tests but the long ones [CLIENTS=all]
 	$(Q)CLIENTS=$(CLIENTS) scripts/install-deps
 	$(Q)$(MAKE) all
 	$(Q)$(MAKE) faults
-	$(Q)CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) $(BATS) --filter-tags '!long' tests
+	$(Q)$(MAKE) -j2 test-others test-waiting
 	@echo 'The mount again, with the reads going through the daemon:'
-	$(Q)CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) CKPTFS_MOUNT_OPTIONS=passthrough=off \
-		$(BATS) --filter-tags '!long,!passthrough,!once' $(MOUNT_TESTS)
+	$(Q)CKPTFS_MOUNT_OPTIONS=passthrough=off $(run_bats) --filter-tags '!long,!passthrough,!once' $(MOUNT_TESTS)
+
+test-others:
+	$(Q)$(run_bats) --filter-tags '!long' $(OTHER_TESTS)
+
+# Shown when all of them are done: two reports in one would be hard to read.
+test-waiting:
+	$(Q)$(run_bats) --filter-tags '!long' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
 
 test-long: all faults ## run what takes long, in slices that go on where the last one stopped
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long
@@ -283,5 +294,5 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r t text; do printf '  %-11s %s\n' "$$t" "$$text"; done
 
 FORCE:
-.PHONY: all faults check test test-long bench demo asan tsan install uninstall dist fmt fmt-check layering style \
+.PHONY: all faults check test test-others test-waiting test-long bench demo asan tsan install uninstall dist fmt fmt-check layering style \
 	tidy cppcheck shell-lint man-lint lint clean help FORCE

@@ -341,6 +341,21 @@ int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *nam
 	return rc;
 }
 
+int inode_made(struct inode_table *table, fuse_ino_t parent, const char *name,
+	       const struct stat *st, fuse_ino_t *out)
+{
+	struct inode *old;
+
+	pthread_mutex_lock(&table->mu);
+	old = find_key_locked(table, key_of(st));
+	if (old && old != &table->top) {
+		unlink_key_locked(table, old);
+		old->is_gone = true;
+	}
+	pthread_mutex_unlock(&table->mu);
+	return inode_remember(table, parent, name, st, out);
+}
+
 void inode_relocate(struct inode_table *table, fuse_ino_t parent, const char *name,
 		    const struct stat *st)
 {

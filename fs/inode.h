@@ -41,6 +41,14 @@ size_t inode_table_count(struct inode_table *table);
 int inode_remember(struct inode_table *table, fuse_ino_t parent, const char *name,
 		   const struct stat *st, fuse_ino_t *out) CKPT_MUST_CHECK;
 /**
+ * inode_made - the same for a file that was made this moment
+ * A node that is known by its inode number is another file's, which was removed behind the mount:
+ * to go on as that one would have the kernel move a folder of its cache, which it may refuse
+ * (-ESTALE), or show the new file under an old name.
+ */
+int inode_made(struct inode_table *table, fuse_ino_t parent, const char *name,
+	       const struct stat *st, fuse_ino_t *out);
+/**
  * inode_relocate - a stored file was met under this name: should the kernel hold a plain node of
  * it, that is its place now.
  */

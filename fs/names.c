@@ -141,7 +141,7 @@ static int make_there(struct request *rq, const struct plain_place *place, void 
 	if (rc == 0)
 		rc = ckpt_io_fstatat(place->fd, place->name.data, &st, AT_SYMLINK_NOFOLLOW);
 	if (rc == 0)
-		rc = plain_made(rq->fs, place, &st, ctx);
+		rc = plain_made(rq->fs, place, &st, true, ctx);
 	if (rc == 0)
 		autocommit_saw(rq->fs, place->path.data);
 	return rc;
@@ -171,7 +171,7 @@ static int link_there(struct request *rq, const struct plain_place *place,
 		return rc;
 	summing_restamped(rq->fs, &file->st, &st);
 	autocommit_saw(rq->fs, place->path.data);
-	return plain_made(rq->fs, place, &st, out);
+	return plain_made(rq->fs, place, &st, false, out);
 }
 
 /* Act: @ctx receives the entry. */

@@ -129,14 +129,15 @@ void plain_end(struct fs *fs, struct plain_place *place)
 	ckpt_buf_release(&place->path);
 }
 
-int plain_made(struct fs *fs, const struct plain_place *place, const struct stat *st,
+int plain_made(struct fs *fs, const struct plain_place *place, const struct stat *st, bool is_new,
 	       struct fuse_entry_param *out)
 {
 	*out = (struct fuse_entry_param){ .attr = *st,
 					  .attr_timeout = TIMEOUT_LIVE,
 					  .entry_timeout = TIMEOUT_LIVE };
 	plain_show(fs, &out->attr);
-	return inode_remember(fs->inodes, place->ino, place->name.data, st, &out->ino);
+	return (is_new ? inode_made : inode_remember)(fs->inodes, place->ino, place->name.data, st,
+						      &out->ino);
 }
 
 /* --- what is committed -------------------------------------------------------------------- */
@@ -368,7 +369,7 @@ int plain_create(struct fs *fs, fuse_ino_t parent, const char *name, const struc
 	if (rc >= 0)
 		rc = ckpt_io_fstat(fd, &st);
 	if (rc == 0)
-		rc = plain_made(fs, &place, &st, out);
+		rc = plain_made(fs, &place, &st, true, out);
 	if (rc == 0) {
 		autocommit_saw(fs, place.path.data);
 		*out_fd = ckpt_steal_fd(&fd);

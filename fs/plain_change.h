@@ -38,8 +38,11 @@ int plain_begin(struct fs *fs, fuse_ino_t ino, const char *name, struct plain_pl
 	CKPT_MUST_CHECK;
 void plain_end(struct fs *fs, struct plain_place *place);
 
-/** plain_made - answer with what was made at @place, whose attributes are @st; counts a look-up. */
-int plain_made(struct fs *fs, const struct plain_place *place, const struct stat *st,
+/**
+ * plain_made - answer with what was made at @place, whose attributes are @st; counts a look-up.
+ * @is_new: by this request; else it is a further name of a file
+ */
+int plain_made(struct fs *fs, const struct plain_place *place, const struct stat *st, bool is_new,
 	       struct fuse_entry_param *out) CKPT_MUST_CHECK;
 
 /* How a request changes what is at a place; called between plain_begin() and plain_end(). */

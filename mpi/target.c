@@ -360,6 +360,8 @@ static int commit(void *ctx, struct ckpt_err *err)
 		.known_count = f->all.count,
 		.tensors = f->what->tensors,
 		.tensor_count = f->what->tensor_count,
+		.bytes_entries = f->what->bytes_entries,
+		.bytes_entry_count = f->what->bytes_entry_count,
 		.progress = is_cancelled,
 		.progress_ctx = target->job,
 	};

@@ -37,6 +37,8 @@ struct ckpt_target_commit {
 	bool has_world_size; /* this job's ranks wrote it */
 	const struct ckpt_tensor *tensors;
 	size_t tensor_count;
+	const struct ckpt_bytes_entry *bytes_entries;
+	size_t bytes_entry_count;
 };
 
 /** ckpt_target_init - nothing on disk yet. @is_new: it is to be made; else it is there, open. */

@@ -92,6 +92,44 @@ save_many='
   end_apart a
 }
 
+# churn N: folders and checkpoints that come and go, in $there, for four seconds
+churn() {
+  local end=$((SECONDS + 4)) i=0 dir=$there/run$(($1 % 3))
+  while [ "$SECONDS" -lt "$end" ]; do
+    i=$((i + 1))
+    mkdir -p "$dir/k$1-$i.tmp"
+    head -c 30000 /dev/zero >"$dir/k$1-$i.tmp/file"
+    mv "$dir/k$1-$i.tmp" "$dir/k$1-$i"
+    # So that this mount knows the other's folders. What goes while it looks is no error.
+    ls -lR "$dir" >/dev/null 2>&1 || true
+    mkdir "$dir/o$1-$i"
+    cp -a "$dir/o$1-$i" "$dir/p$1-$i"
+    mv "$dir/p$1-$i" "$dir/q$1-$i"
+    rm -r "$dir/q$1-$i" "$dir/o$1-$i" "$dir/k$1-$i"
+  done
+}
+
+@test "two mounts make and remove folders side by side, whose inode numbers the file system uses again" {
+  local one name pids=()
+  export -f churn
+  export there
+  mount_apart a
+  mount_apart b
+  for one in 0 1 2 3 4 5; do
+    name=a
+    [ $((one / 3)) -eq 0 ] || name=b
+    at "$name" bash -ec "churn $one" >"$tmp/churn.$one" 2>&1 3>&- 4>&- &
+    pids+=($!)
+  done
+  for one in 0 1 2 3 4 5; do
+    wait "${pids[one]}" || fail "$(cat "$tmp/churn.$one")"
+    assert_eq "$(cat "$tmp/churn.$one")" ''
+  done
+  ok ckptfs verify "$store"
+  end_apart b
+  end_apart a
+}
+
 # race NAME CMD_A CMD_B: both at the same moment; exactly one wins, the other is told by an errno that makes sense
 race() {
   local one two

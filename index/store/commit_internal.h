@@ -309,7 +309,10 @@ int ckpt_commit_sync_dirs(struct ckpt_commit *commit, struct ckpt_err *err) CKPT
 /* commit_manifest.c */
 /** ckpt_commit_assemble - fill commit->manifest from tree, sums, options; moves the sums. */
 int ckpt_commit_assemble(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
-/** ckpt_commit_drop_tensors - out of the manifest, released as far as they are ours. */
+/**
+ * ckpt_commit_drop_tensors - out of the manifest, bytes entries too, released as far as they are
+ * ours.
+ */
 void ckpt_commit_drop_tensors(struct ckpt_commit *commit);
 /** ckpt_commit_print - the manifest's text, checked by the reader's own rules. */
 int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct ckpt_err *err)

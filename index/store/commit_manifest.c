@@ -1,6 +1,6 @@
 /*
  * commit_manifest.c - put together what the manifest of a commit says: header,
- * folders, shards, links and tensors, and print it. What was printed is read
+ * folders, shards, links, tensors and bytes entries, and print it. What was printed is read
  * back by the reader's own rules before anything is written.
  */
 #include <assert.h>
@@ -311,18 +311,27 @@ static int add_entries(struct ckpt_commit *commit, struct ckpt_err *err)
 
 /* --- all of it ---------------------------------------------------------------------------- */
 
-/* The tensors that the caller gave: borrowed with all they hold, only the array is ours. */
+/*
+ * The tensors and bytes entries that the caller gave: borrowed with all they hold, only the arrays
+ * are ours.
+ */
 static int borrow_tensors(struct ckpt_commit *commit, struct ckpt_err *err)
 {
 	const struct ckpt_commit_options *options = commit->options;
 	struct ckpt_manifest *manifest = &commit->manifest;
+	size_t tensor_bytes = options->tensor_count * sizeof(*manifest->tensors);
+	size_t entry_bytes = options->bytes_entry_count * sizeof(*manifest->bytes_entries);
 
-	manifest->tensors = array_alloc(options->tensor_count, sizeof(*manifest->tensors));
-	if (!manifest->tensors)
+	manifest->tensors = array_alloc(1, num_max(tensor_bytes, 1));
+	manifest->bytes_entries = array_alloc(1, num_max(entry_bytes, 1));
+	if (!manifest->tensors || !manifest->bytes_entries)
 		return no_memory(commit, err);
-	memcpy(manifest->tensors, options->tensors,
-	       options->tensor_count * sizeof(*manifest->tensors));
+	if (tensor_bytes > 0)
+		memcpy(manifest->tensors, options->tensors, tensor_bytes);
+	if (entry_bytes > 0)
+		memcpy(manifest->bytes_entries, options->bytes_entries, entry_bytes);
 	manifest->tensor_count = options->tensor_count;
+	manifest->bytes_entry_count = options->bytes_entry_count;
 	return 0;
 }
 
@@ -336,7 +345,9 @@ int ckpt_commit_assemble(struct ckpt_commit *commit, struct ckpt_err *err)
 		rc = add_entries(commit, err);
 	if (rc < 0)
 		return rc;
-	commit->own_tensors = commit->options->tensor_count == 0;
+	/* A writer that described anything has described all. */
+	commit->own_tensors = commit->options->tensor_count == 0 &&
+			      commit->options->bytes_entry_count == 0;
 	return commit->own_tensors ? ckpt_commit_catalogue(commit, err)
 				   : borrow_tensors(commit, err);
 }
@@ -351,6 +362,10 @@ void ckpt_commit_drop_tensors(struct ckpt_commit *commit)
 	manifest->tensors = NULL;
 	manifest->tensor_count = 0;
 	manifest->tensor_cap = 0;
+	/* None are found here: all of them are the caller's. */
+	free(manifest->bytes_entries);
+	manifest->bytes_entries = NULL;
+	manifest->bytes_entry_count = 0;
 }
 
 /* Print, and read what was printed as any reader would. */

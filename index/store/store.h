@@ -246,6 +246,8 @@ struct ckpt_commit_options {
 	size_t known_count;
 	const struct ckpt_tensor *tensors;
 	size_t tensor_count;
+	const struct ckpt_bytes_entry *bytes_entries;
+	size_t bytes_entry_count;
 	uint32_t lease_wait_ms; /* 0: 5000 */
 	/*
 	 * The lasting name of one that has a temporary name, also in another folder of the store,

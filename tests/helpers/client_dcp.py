@@ -5,6 +5,7 @@ client_dcp.py save DIR KIND…    DIR/step-KIND each; KIND is one of KINDS
 client_dcp.py load DIR KIND…    what was saved is there, in whatever number of processes
 """
 
+import os
 import sys
 
 import torch
@@ -65,6 +66,11 @@ def main():
     if dist.get_rank() == 0:
         print(f"{word}: {' '.join(kinds)}")
     dist.destroy_process_group()
+    if word == "load":
+        # A thread of torch's sometimes aborts an interpreter that takes itself down ("terminate called without an
+        # active exception"). Not after a save: the process of an asynchronous one is ended on the way out.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":  # the process of an asynchronous save imports this, too

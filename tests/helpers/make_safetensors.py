@@ -3,6 +3,7 @@
 
     make_safetensors.py FILE small            every dtype, 0-d, empty, uneven, odd names; some 200 KiB
     make_safetensors.py FILE model MIB        a generated model of about MIB mebibytes, large and small tensors
+    make_safetensors.py FILE many COUNT ROWS  COUNT small tensors of ROWS rows of 4 numbers
 """
 
 import json
@@ -37,6 +38,11 @@ def model(mib):
     yield "step", "I64", []
 
 
+def many(count, rows):
+    for i in range(count):
+        yield f"t.{i:07}", "F32", [rows, 4]
+
+
 def write(path, tensors):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for fqn, dtype, shape in tensors:
@@ -59,6 +65,8 @@ def main(argv):
         write(argv[1], list(small()))
     elif len(argv) == 4 and argv[2] == "model":
         write(argv[1], list(model(int(argv[3]))))
+    elif len(argv) == 5 and argv[2] == "many":
+        write(argv[1], list(many(int(argv[3]), int(argv[4]))))
     else:
         sys.exit(__doc__)
 
