@@ -24,6 +24,8 @@ import tempfile
 import threading
 import time
 
+import bench_mpi
+
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("CKPTFS_BUILD", TOP / "build")).resolve()
 CKPTFS = str(BUILD / "ckptfs")
@@ -69,23 +71,33 @@ class Table:
 
     def pair(self, name, goal, native, ours, before_native=None, before_ours=None):
         """Measure one pair; before_* are calls that are not timed (drop caches, mount anew)."""
+
+        def timed(command, before):
+            if before:
+                before()
+            return seconds(command)
+
+        self.measured(name, goal, lambda: timed(native, before_native), lambda: timed(ours, before_ours),
+                      commands={"native": native, "ours": ours})
+
+    def measured(self, name, goal, native, ours, rounds=None, ours_first=False, commands=None):
+        """The same of two calls that return the seconds of their work."""
         if not self.wanted(name):
             return
         samples = {"native": [], "ours": []}
+        sides = [("native", native), ("ours", ours)]
         try:
-            for counted in range(-1, self.rounds):  # round -1 warms up and is not counted
-                for side, command, before in (("native", native, before_native), ("ours", ours, before_ours)):
-                    if before:
-                        before()
-                    taken = seconds(command)
+            for counted in range(-1, rounds or self.rounds):  # round -1 warms up and is not counted
+                for side, work in reversed(sides) if ours_first else sides:
+                    taken = work()
                     if counted >= 0:
                         samples[side].append(taken)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             self.missing(name, str(error))
             return
         ratios = [a / b for a, b in zip(samples["native"], samples["ours"])]
         row = {"work": name, "goal": goal, "ratio": statistics.median(ratios), "ratios": ratios,
-               "seconds": samples, "commands": {"native": native, "ours": ours}}
+               "seconds": samples, "commands": commands}
         self.rows.append(row)
         print(f"{name:<58} {row['ratio']:6.2f}  goal {goal:<8} native {statistics.median(samples['native']):8.4f} s"
               f"  ours {statistics.median(samples['ours']):8.4f} s", flush=True)
@@ -450,6 +462,11 @@ def main():
         verifying(table, store)
         unpacking(table, scratch, args.files)
         writing(table, scratch, args)
+        programs = {"ckptfs": CKPTFS, "ckptfs-mpi": str(BUILD / "ckptfs-mpi"), "top": TOP, "python": TOP / "build/venv/bin/python3"}
+        bench_mpi.saving(table, programs, scratch, args.write)
+        bench_mpi.stopping(table, programs, scratch, args.write)
+        if args.many:
+            bench_mpi.small_shards(table, programs, scratch, args.many)
         peers(table, scratch, store)
         if args.many:
             many_shards(table, scratch, args.many)

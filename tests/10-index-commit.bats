@@ -80,6 +80,25 @@ manifest() {
   assert_eq "$(for name in a b c; do manifest $name | head -1 | jq .seq; done | paste -sd' ')" '1 2 3'
 }
 
+@test "all is durable before the manifest has its name, and both names before the command returns" {
+  requires strace
+  mkdir -p "$store/run1/step-9.tmp/sub"
+  echo one >"$store/run1/step-9.tmp/one"
+  echo two >"$store/run1/step-9.tmp/sub/two"
+  ok strace -f -y -o "$tmp/trace" -e trace=fsync,fdatasync,renameat,renameat2 ckptfs commit "$store/run1/step-9.tmp"
+  # What was synced and renamed, in this order, without process ids; a call that was interrupted in the report counts once.
+  sed -En "s#.*(f(data)?sync)\\([0-9]+<$store/([^>]*)>.*#sync \\3#p; s#.*renameat2?\\([^\"]*\"([^\"]*)\".*\"([^\"]*)\".*#rename \\1 \\2#p" "$tmp/trace" >"$tmp/order"
+  cat "$tmp/order"
+  local line
+  sed -n '/^rename manifest/q; p' "$tmp/order" >"$tmp/before"
+  for line in one sub/two sub .ckptfs .ckptfs/manifest.tmp; do
+    grep -qx "sync run1/step-9.tmp/$line" "$tmp/before" || fail "'$line' is not synced before the manifest has its name"
+  done
+  sed '1,/^rename manifest.tmp manifest.jsonl$/d' "$tmp/order" >"$tmp/after"
+  assert_eq "$(head -2 "$tmp/after")" $'sync run1/step-9.tmp/.ckptfs\nrename step-9.tmp step-9'
+  sed '1,/^rename step-9.tmp/d' "$tmp/after" | grep -qx 'sync run1' || fail "the new name is not durable"
+}
+
 @test "several paths are committed in one command, and one that fails does not stop the others" {
   make_files "$store/a"
   make_files "$store/c"
