@@ -2,6 +2,7 @@
 #include "control_text.h"
 
 #include "removal.h"
+#include "store/store.h"
 #include "summing.h"
 
 /* Thirty lines, as wide as a terminal. */
@@ -67,10 +68,32 @@ static void add_removal(void *ctx, const char *name)
 	ckpt_buf_add_char(ctx, '}');
 }
 
+/* Of any process and host: it goes past this mount, or, by its path, through it. */
+static void add_running(void *ctx, const struct ckpt_running *running)
+{
+	const struct ckpt_save_progress *progress = running->progress;
+
+	add_line(ctx, running->name, "saving");
+	ckpt_buf_add_str(ctx, ",\"host\":");
+	ckpt_buf_add_json_str(ctx, running->host);
+	ckpt_buf_printf(ctx, ",\"pid\":%lld", (long long)running->pid);
+	if (progress)
+		ckpt_buf_printf(
+			ctx,
+			",\"ranks\":%llu,\"done_bytes\":%llu,\"total_bytes\":%llu,\"slowest_rank\":%llu,\"since\":\"%s\"",
+			(unsigned long long)progress->rank_count,
+			(unsigned long long)progress->bytes_done,
+			(unsigned long long)progress->bytes_total,
+			(unsigned long long)progress->slowest_rank, progress->since);
+	ckpt_buf_add_char(ctx, '}');
+}
+
 void control_status(struct fs *fs, struct ckpt_buf *out)
 {
 	ckpt_buf_add_char(out, '[');
 	summing_each(fs, add_save, out);
 	removal_each(fs, add_removal, out);
+	/* What cannot be read is not shown: the rest is worth as much without it. */
+	ckpt_ignore(ckpt_running_each(fs->store, add_running, out));
 	ckpt_buf_add_str(out, is_begun(out) ? "\n]\n" : "]\n");
 }

@@ -8,8 +8,9 @@
 extern const char control_readme[];
 
 /**
- * control_status - what runs through this mount, appended as a JSON array with a line for each
- * checkpoint: that is written, whose sums are being made, that is being removed
+ * control_status - what runs, appended as a JSON array with a line for each checkpoint: that is
+ * written through this mount, whose sums are being made, that is being removed; and those that any
+ * process saves in this store
  */
 void control_status(struct fs *fs, struct ckpt_buf *out);
 

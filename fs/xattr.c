@@ -41,7 +41,7 @@ static bool has_prefix(const char *text, const char *prefix)
 
 static int add_text(struct ckpt_buf *out, const char *text)
 {
-	if (!text)
+	if (!text || text[0] == '\0')
 		return -ENODATA;
 	ckpt_buf_add_str(out, text);
 	return 0;

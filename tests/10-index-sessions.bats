@@ -232,6 +232,29 @@ errno_of() {
   ok ckptfs commit "$open"
 }
 
+@test "how far a collective save is stands behind its writer; what is torn, a lie or from nowhere is passed over" {
+  local line good='{"doing":"writing","done":1048576,"total":4194304,"ranks":4,"slowest":3,"since":"2026-11-22T20:41:07.123456789Z"}'
+  {
+    owner $$
+    printf '%-191s\n' "$good"
+  } | leave_session "$(hostname)-$$"
+  ok ckptfs ls "$store"
+  says "writer on $(hostname), pid $$ (1.0 MiB of 4.0 MiB; rank 3 of 4 is the slowest)"
+  for line in "${good/1048576/9999999}" "${good/1048576/-1}" "${good/4194304/true}" "${good/2026/never}" "${good/\"since\"/\"then\"}" "${good:0:60}"; do
+    {
+      owner $$
+      printf '%s\n' "$line"
+    } | leave_session "$(hostname)-$$"
+    ok ckptfs ls "$store" || return 1
+    says "writer on $(hostname), pid $$" || return 1
+    says_not 'MiB of' || return 1
+  done
+  # Whatever is noted in the store, only the session in the checkpoint is believed.
+  mkdir -p "$store/.ckptfs/saves"
+  printf '{"saves":"../../etc"}\n{"saves":"run1"}\n' >"$store/.ckptfs/saves/$(hostname)-$$"
+  ok ckptfs verify "$store"
+}
+
 @test "what a writer is doing is found behind a mebibyte of sums, too" {
   mkdir "$store/big.partial"
   truncate -s 20G "$store/big.partial/huge"

@@ -4,10 +4,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/bar.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/num.h"
@@ -16,12 +15,6 @@
 /* Work below this is over before a bar could be read. */
 #define SHOW_AFTER_MS 1000
 #define REDRAW_MS 100
-#define WIDTH_DEFAULT 80
-/* Cells of the bar itself: what is left after label and figures, within these. */
-#define BAR_MIN 10
-#define BAR_MAX 40
-/* " 100%" */
-#define PERCENT_WIDTH 5
 
 static struct {
 	pthread_mutex_t mu; /* protects all below */
@@ -43,71 +36,20 @@ void progress_start(const char *label)
 	(void)pthread_mutex_unlock(&bar.mu);
 }
 
-static size_t terminal_width(void)
-{
-	struct winsize size;
-
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
-		return WIDTH_DEFAULT;
-	return size.ws_col;
-}
-
-/* "  1.2 GiB of 2.8 GiB  1.4 GiB/s  0:03 left" */
-static void add_figures(struct ckpt_buf *out, uint64_t done, uint64_t total, uint64_t ms)
-{
-	char done_text[32];
-	char total_text[32];
-	char rate_text[32];
-	uint64_t rate = (uint64_t)((double)done * 1000.0 / (double)num_max(ms, 1));
-
-	ckpt_buf_printf(out, "  %s of %s", num_format_size(done, done_text, sizeof(done_text)),
-			num_format_size(total, total_text, sizeof(total_text)));
-	ckpt_buf_printf(out, "  %s/s", num_format_size(rate, rate_text, sizeof(rate_text)));
-	if (rate > 0 && done < total) {
-		uint64_t secs = num_div_up(total - done, rate);
-
-		ckpt_buf_printf(out, "  %llu:%02u left", (unsigned long long)(secs / 60),
-				(unsigned)(secs % 60));
-	}
-}
-
-/* " [####......]", as wide as @room lets it be; nothing where that is too little to read. */
-static void add_bar(struct ckpt_buf *out, double part, size_t room)
-{
-	size_t cells = room < BAR_MIN + 3 ? 0 : num_min(room - 3, BAR_MAX);
-
-	if (cells == 0)
-		return;
-	ckpt_buf_add_str(out, " [");
-	for (size_t i = 0; i < cells; i++)
-		ckpt_buf_add_char(out, i < (size_t)(part * (double)cells) ? '#' : '.');
-	ckpt_buf_add_char(out, ']');
-}
-
-/* What does not fit is left out: first the bar, then the figures; the percentage stays. */
 static void draw_locked(uint64_t done, uint64_t total, uint64_t ms)
 {
-	double part = (double)done / (double)num_max(total, 1);
-	size_t width = terminal_width() - 1;
-	struct ckpt_buf figures;
+	const struct ckpt_bar text = {
+		.label = bar.label, .bytes_done = done, .bytes_total = total, .ms = ms, .note = ""
+	};
 	struct ckpt_buf line;
-	size_t used;
 
-	ckpt_buf_init(&figures);
 	ckpt_buf_init(&line);
-	add_figures(&figures, done, total, ms);
-	ckpt_buf_add(&line, bar.label,
-		     num_min(strlen(bar.label), width > PERCENT_WIDTH ? width - PERCENT_WIDTH : 0));
-	used = line.len_bytes + PERCENT_WIDTH + figures.len_bytes;
-	add_bar(&line, part, used < width ? width - used : 0);
-	ckpt_buf_printf(&line, " %3u%%", (unsigned)(part * 100.0));
-	if (used <= width)
-		ckpt_buf_add_str(&line, figures.data);
+	/* The last column stays free: some terminals go on to the next line behind it. */
+	ckpt_bar_print(&text, ckpt_bar_width(STDERR_FILENO) - 1, &line);
 	(void)fprintf(stderr, "\r%s\033[K", line.data);
 	(void)fflush(stderr);
 	bar.drawn = true;
 	ckpt_buf_release(&line);
-	ckpt_buf_release(&figures);
 }
 
 int progress_update(void *ctx, uint64_t bytes_done, uint64_t bytes_total)

@@ -101,7 +101,7 @@ struct ckpt_db_entry {
 	char *pack; /* file of the pack, relative to the checkpoint; NULL when the shard is its own file */
 };
 
-/* One tensor line, as it is put in. */
+/* One tensor line, as it is put in; a bytes line has no dtype and no shape: "". */
 struct ckpt_db_tensor {
 	uint32_t line;
 	const char *set;
@@ -118,7 +118,10 @@ struct ckpt_db_cursor {
 	uint32_t after;	 /* entries with a greater line follow */
 };
 
-/* What is known of the tensor whose chunk a shard holds (only where it holds exactly one). */
+/*
+ * What is known of the tensor whose chunk a shard holds (only where it holds exactly one); of a
+ * bytes entry all but the FQN is "".
+ */
 struct ckpt_db_shard_tensor {
 	char *fqn;
 	char *dtype;

@@ -401,6 +401,7 @@ static int commit_locked(struct ckpt_commit *commit, struct ckpt_commit_result *
 		rc = commit_scanned(commit, out, err);
 	if (rc == 0) {
 		ckpt_session_end_all(commit->dirfd);
+		ckpt_running_leave(commit->store);
 		/* Of a commit by rule that was taken back; should it stay, nobody reads it. */
 		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_MANIFEST_REOPENED, 0));
 		ckpt_ignore(ckpt_io_unlinkat(commit->dirfd, CKPT_REPLACES_FILE, 0)); /* likewise */

@@ -4,7 +4,7 @@
  * May be included only by index/store/{owner,commit_lock,open_session,session,
  * session_read,session_place,guard,lease,scan,commit,commit_publish,commit_files,
  * commit_sums,commit_manifest,commit_tensors,open,open_again,verify,verify_pack,verify_learn,trash,
- * leftovers}.c.
+ * leftovers,running}.c.
  */
 #ifndef CKPT_STORE_COMMIT_INTERNAL_H
 #define CKPT_STORE_COMMIT_INTERNAL_H
@@ -45,6 +45,9 @@ void ckpt_control_drop_empty(int dirfd);
 int ckpt_session_start(int dirfd, const char *label, struct ckpt_err *err) CKPT_MUST_CHECK;
 /** ckpt_session_touch - -ENOENT there is none. */
 int ckpt_session_touch(int dirfd) CKPT_MUST_CHECK;
+/** ckpt_session_tell_progress - into it. -ENOENT there is none. */
+int ckpt_session_tell_progress(int dirfd, const struct ckpt_save_progress *progress)
+	CKPT_MUST_CHECK;
 /** ckpt_session_end - remove this process's session file. */
 void ckpt_session_end(int dirfd);
 /** ckpt_session_end_all - remove every session file. */
@@ -95,6 +98,8 @@ struct ckpt_session_head {
 	enum ckpt_session_doing doing;
 	time_t touched;
 	size_t owner_len; /* of the first line, its LF included */
+	bool has_progress;
+	struct ckpt_save_progress progress;
 };
 /** ckpt_session_head_read - of the file @name. -ENOENT; -EBADMSG no session, or a damaged one. */
 int ckpt_session_head_read(int dirfd, const char *name, struct ckpt_session_head *out)
@@ -103,6 +108,16 @@ int ckpt_session_head_read(int dirfd, const char *name, struct ckpt_session_head
 bool ckpt_session_lives(const struct ckpt_session_head *head, time_t now);
 /** ckpt_sessions_tidy - remove the store's sessions that are of no use any more. */
 void ckpt_sessions_tidy(int store_fd);
+
+/* --- running.c ------------------------------------------------------------------------- */
+
+/**
+ * ckpt_running_enter - this process saves the open checkpoint @name, for ckpt_running_each(). What
+ * cannot be noted is not noted.
+ */
+void ckpt_running_enter(const struct ckpt_store *store, const char *name);
+/** ckpt_running_leave - it does not any more. */
+void ckpt_running_leave(const struct ckpt_store *store);
 
 /* Left where a committed name is written again: what a dead writer of ours began may be dropped. */
 #define CKPT_REPLACES_FILE CKPT_CONTROL_DIR "/replaces"

@@ -464,26 +464,41 @@ int ckpt_open_begin(struct ckpt_store *store, const char *name, struct ckpt_buf 
 	if (rc == -EAGAIN)
 		rc = ckpt_err_set(err, -EBUSY,
 				  "cannot begin '%s': others begin and drop it; try again", name);
-	if (rc == 0)
+	if (rc == 0) {
+		ckpt_running_enter(store, open_name.data);
 		ckpt_buf_add_str(out_open_name, open_name.data);
+	}
 	ckpt_buf_release(&open_name);
 	return rc == 0 ? ckpt_buf_check(out_open_name) : rc;
 }
 
-int ckpt_open_touch(struct ckpt_store *store, const char *open_name, struct ckpt_err *err)
+/* @progress: NULL, or what to tell. */
+static int keep_open(struct ckpt_store *store, const char *open_name,
+		     const struct ckpt_save_progress *progress, struct ckpt_err *err)
 {
 	CKPT_CLOSE int dirfd = -1;
 	int rc = ckpt_open_folder(store, open_name, &dirfd, err);
 
 	if (rc < 0)
 		return rc;
-	rc = ckpt_session_touch(dirfd);
+	rc = progress ? ckpt_session_tell_progress(dirfd, progress) : ckpt_session_touch(dirfd);
 	if (rc == -ENOENT)
 		return ckpt_err_set(
 			err, rc,
 			"the session of this process in '%s' is gone: somebody dropped or committed it",
 			open_name);
 	return rc < 0 ? ckpt_err_sys(err, rc, "cannot keep '%s' open", open_name) : 0;
+}
+
+int ckpt_open_touch(struct ckpt_store *store, const char *open_name, struct ckpt_err *err)
+{
+	return keep_open(store, open_name, NULL, err);
+}
+
+int ckpt_open_tell(struct ckpt_store *store, const char *open_name,
+		   const struct ckpt_save_progress *progress, struct ckpt_err *err)
+{
+	return keep_open(store, open_name, progress, err);
 }
 
 int ckpt_open_mark_aborted(struct ckpt_store *store, const char *open_name, const char *reason_json,
@@ -509,7 +524,9 @@ int ckpt_open_mark_aborted(struct ckpt_store *store, const char *open_name, cons
 	 * Where the mark could not be left, the session stays: it tells the same once this process
 	 * is gone.
 	 */
-	if (rc == 0)
+	if (rc == 0) {
 		ckpt_session_end(dirfd);
+		ckpt_running_leave(store);
+	}
 	return rc < 0 ? ckpt_err_prefix(err, rc, "cannot mark '%s' as aborted", open_name) : 0;
 }

@@ -20,6 +20,8 @@
 
 /* Written and removed at once, to learn what time the file system's server has. */
 #define CLOCK_FILE "clock"
+/* Five words, four numbers of 64 bits and a time fit. */
+#define PROGRESS_LINE_LEN 192
 
 /* ".ckptfs/session-HOST-PID" of this process. */
 static int own_path(struct ckpt_buf *out, struct ckpt_owner *self, struct ckpt_err *err)
@@ -58,6 +60,24 @@ int ckpt_session_start(int dirfd, const char *label, struct ckpt_err *err)
 	return rc;
 }
 
+/*
+ * As long as any, so that the next one can be written over it: a reader that meets both halves
+ * takes neither.
+ */
+static void print_progress(const struct ckpt_save_progress *progress, struct ckpt_buf *out)
+{
+	ckpt_buf_printf(out,
+			"{\"doing\":\"writing\",\"done\":%llu,\"total\":%llu,\"ranks\":%llu,"
+			"\"slowest\":%llu,\"since\":\"%s\"}",
+			(unsigned long long)progress->bytes_done,
+			(unsigned long long)progress->bytes_total,
+			(unsigned long long)progress->rank_count,
+			(unsigned long long)progress->slowest_rank, progress->since);
+	while (out->len_bytes < PROGRESS_LINE_LEN - 1 && !out->failed)
+		ckpt_buf_add_char(out, ' ');
+	ckpt_buf_add_char(out, '\n');
+}
+
 int ckpt_session_touch(int dirfd)
 {
 	const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
@@ -69,6 +89,37 @@ int ckpt_session_touch(int dirfd)
 	rc = own_path(&path, &self, NULL);
 	if (rc == 0 && utimensat(dirfd, path.data, now, AT_SYMLINK_NOFOLLOW) < 0)
 		rc = -errno;
+	ckpt_buf_release(&path);
+	return rc;
+}
+
+int ckpt_session_tell_progress(int dirfd, const struct ckpt_save_progress *progress)
+{
+	CKPT_CLOSE int fd = -1;
+	struct ckpt_owner self;
+	struct ckpt_buf path;
+	struct ckpt_buf owner;
+	struct ckpt_buf line;
+	int rc;
+
+	ckpt_buf_init(&path);
+	ckpt_buf_init(&owner);
+	ckpt_buf_init(&line);
+	rc = own_path(&path, &self, NULL);
+	if (rc == 0) {
+		ckpt_owner_print(&self, &owner);
+		ckpt_buf_add_char(&owner, '\n');
+		print_progress(progress, &line);
+		rc = fd = ckpt_io_openat(dirfd, path.data, O_WRONLY | O_NOFOLLOW, 0);
+	}
+	if (rc >= 0)
+		rc = ckpt_buf_check(&owner);
+	if (rc == 0)
+		rc = ckpt_buf_check(&line);
+	if (rc == 0)
+		rc = ckpt_io_pwrite_full(fd, line.data, line.len_bytes, owner.len_bytes);
+	ckpt_buf_release(&line);
+	ckpt_buf_release(&owner);
 	ckpt_buf_release(&path);
 	return rc;
 }
@@ -170,6 +221,22 @@ struct search {
 	struct ckpt_buf *holder;
 };
 
+/* " (1.2 GiB of 2.8 GiB; rank 3 of 4 is the slowest)" */
+static void note_progress(const struct ckpt_save_progress *progress, struct ckpt_buf *out)
+{
+	char done[16];
+	char total[16];
+
+	ckpt_buf_printf(out, " (%s of %s",
+			num_format_size(progress->bytes_done, done, sizeof(done)),
+			num_format_size(progress->bytes_total, total, sizeof(total)));
+	if (progress->rank_count > 1 && progress->bytes_done < progress->bytes_total)
+		ckpt_buf_printf(out, "; rank %llu of %llu is the slowest",
+				(unsigned long long)progress->slowest_rank,
+				(unsigned long long)progress->rank_count);
+	ckpt_buf_add_char(out, ')');
+}
+
 /* A living one that somebody has to wait for; a writer is the one to name. */
 static void note_holder(struct search *search, const struct ckpt_session_head *head)
 {
@@ -184,6 +251,8 @@ static void note_holder(struct search *search, const struct ckpt_session_head *h
 	ckpt_buf_printf(search->holder, "%s on %s, pid %lld",
 			is_writing ? "writer" : "sums being made", head->owner.host,
 			(long long)head->owner.pid);
+	if (is_writing && head->has_progress && head->progress.bytes_total > 0)
+		note_progress(&head->progress, search->holder);
 }
 
 /* Session files appear whole, so a damaged one has nobody behind it. */

@@ -53,23 +53,65 @@ static bool holds_text(const char *line, size_t len, const char *text)
 
 /* --- the head ------------------------------------------------------------------------------- */
 
-static bool parse_doing(const char *line, size_t len, enum ckpt_session_doing *out)
+static bool int_member(const struct ckpt_json *root, const char *key, int64_t *out)
+{
+	const struct ckpt_json *value = ckpt_json_get(root, key);
+
+	if (!value || ckpt_json_kind(value) != CKPT_JSON_INT)
+		return false;
+	*out = ckpt_json_int(value);
+	return true;
+}
+
+static bool size_member(const struct ckpt_json *root, const char *key, uint64_t *out)
+{
+	int64_t value = -1;
+
+	if (!int_member(root, key, &value) || value < 0)
+		return false;
+	*out = (uint64_t)value;
+	return true;
+}
+
+static const char *string_member(const struct ckpt_json *root, const char *key)
+{
+	const struct ckpt_json *value = ckpt_json_get(root, key);
+
+	return value && ckpt_json_kind(value) == CKPT_JSON_STRING ? ckpt_json_string(value) : NULL;
+}
+
+/* All of it, or none. */
+static bool decode_progress(const struct ckpt_json *root, struct ckpt_save_progress *out)
+{
+	const char *since = string_member(root, "since");
+
+	if (!since || ckpt_clock_check_rfc3339(since) < 0 ||
+	    !size_member(root, "done", &out->bytes_done) ||
+	    !size_member(root, "total", &out->bytes_total) ||
+	    !size_member(root, "ranks", &out->rank_count) ||
+	    !size_member(root, "slowest", &out->slowest_rank) || out->bytes_done > out->bytes_total)
+		return false;
+	memcpy(out->since, since, CKPT_RFC3339_SIZE);
+	return true;
+}
+
+static bool parse_doing(const char *line, size_t len, struct ckpt_session_head *head)
 {
 	static const char *const words[] = { [CKPT_SESSION_WRITING] = "writing",
 					     [CKPT_SESSION_SUMMING] = "summing",
 					     [CKPT_SESSION_IDLE] = "idle" };
-	const struct ckpt_json *value = NULL;
+	const char *doing = NULL;
 	struct ckpt_json *root = NULL;
 	bool found = false;
 
 	if (!holds_text(line, len, "\"doing\"") || ckpt_json_parse(line, len, &root, NULL) < 0)
 		return false;
 	if (ckpt_json_kind(root) == CKPT_JSON_OBJECT)
-		value = ckpt_json_get(root, "doing");
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (value && ckpt_json_kind(value) == CKPT_JSON_STRING &&
-		    strcmp(ckpt_json_string(value), words[i]) == 0) {
-			*out = (enum ckpt_session_doing)i;
+		doing = string_member(root, "doing");
+	for (size_t i = 0; doing && i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(doing, words[i]) == 0) {
+			head->doing = (enum ckpt_session_doing)i;
+			head->has_progress = decode_progress(root, &head->progress);
 			found = true;
 		}
 	}
@@ -78,7 +120,7 @@ static bool parse_doing(const char *line, size_t len, enum ckpt_session_doing *o
 }
 
 /* The last line that tells it, from behind. What stands before the first LF may be half a line. */
-static bool last_doing(const char *text, size_t len, enum ckpt_session_doing *out)
+static bool last_doing(const char *text, size_t len, struct ckpt_session_head *head)
 {
 	const char *end = memrchr(text, '\n', len);
 
@@ -87,14 +129,14 @@ static bool last_doing(const char *text, size_t len, enum ckpt_session_doing *ou
 
 		if (!start)
 			return false;
-		if (parse_doing(start + 1, (size_t)(end - start - 1), out))
+		if (parse_doing(start + 1, (size_t)(end - start - 1), head))
 			return true;
 		end = start;
 	}
 	return false;
 }
 
-static int read_doing(int fd, uint64_t size_bytes, enum ckpt_session_doing *out)
+static int read_doing(int fd, uint64_t size_bytes, struct ckpt_session_head *head)
 {
 	uint64_t longest = num_min(size_bytes, CKPT_SESSION_MAX);
 	uint64_t window = num_min(longest, TAIL_BYTES);
@@ -107,7 +149,7 @@ static int read_doing(int fd, uint64_t size_bytes, enum ckpt_session_doing *out)
 		if (rc < 0)
 			return rc;
 		assert(text);
-		if (last_doing(text, len, out))
+		if (last_doing(text, len, head))
 			return 0;
 		if (window == longest)
 			return 0;
@@ -130,7 +172,7 @@ int ckpt_session_head_read(int dirfd, const char *name, struct ckpt_session_head
 	end = memchr(line, '\n', len);
 	rc = end ? ckpt_owner_parse(line, (size_t)(end - line), &head.owner) : -EBADMSG;
 	if (rc == 0)
-		rc = read_doing(fd, (uint64_t)st.st_size, &head.doing);
+		rc = read_doing(fd, (uint64_t)st.st_size, &head);
 	if (rc < 0)
 		return rc;
 	head.owner_len = (size_t)(end - line) + 1;
@@ -176,33 +218,6 @@ struct told {
 	bool has_rank;
 	uint64_t rank;
 };
-
-static const char *string_member(const struct ckpt_json *root, const char *key)
-{
-	const struct ckpt_json *value = ckpt_json_get(root, key);
-
-	return value && ckpt_json_kind(value) == CKPT_JSON_STRING ? ckpt_json_string(value) : NULL;
-}
-
-static bool int_member(const struct ckpt_json *root, const char *key, int64_t *out)
-{
-	const struct ckpt_json *value = ckpt_json_get(root, key);
-
-	if (!value || ckpt_json_kind(value) != CKPT_JSON_INT)
-		return false;
-	*out = ckpt_json_int(value);
-	return true;
-}
-
-static bool size_member(const struct ckpt_json *root, const char *key, uint64_t *out)
-{
-	int64_t value = -1;
-
-	if (!int_member(root, key, &value) || value < 0)
-		return false;
-	*out = (uint64_t)value;
-	return true;
-}
 
 /* Keys that are not known here are passed over. */
 static bool decode_told(const struct ckpt_json *root, struct told *out)

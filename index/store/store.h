@@ -319,6 +319,29 @@ int ckpt_open_again(struct ckpt_store *store, const char *name, struct ckpt_buf 
  */
 int ckpt_open_touch(struct ckpt_store *store, const char *open_name, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
+/**
+ * ckpt_open_tell - the same, and say how far it is
+ * Between ckpt_open_begin and the commit, in the process that began; it is for people, and not
+ * durable. Errors: as ckpt_open_touch.
+ */
+int ckpt_open_tell(struct ckpt_store *store, const char *open_name,
+		   const struct ckpt_save_progress *progress, struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* A save that runs, of whatever process and host. Strings are borrowed until the callback returns. */
+struct ckpt_running {
+	const char *name; /* of the open checkpoint */
+	const char *host;
+	int64_t pid;
+	const struct ckpt_save_progress *progress; /* NULL: it has not told */
+};
+
+/**
+ * ckpt_running_each - every save between ckpt_open_begin and its end whose process lives; @fn must
+ * not wait for anything. Cost: one small file a save, no walk. Errors: system.
+ */
+int ckpt_running_each(const struct ckpt_store *store,
+		      void (*fn)(void *ctx, const struct ckpt_running *running), void *ctx)
+	CKPT_MUST_CHECK;
 
 /**
  * ckpt_open_mark_aborted - leave `.ckptfs/aborted.json` holding @reason_json in the open
@@ -370,8 +393,8 @@ struct ckpt_verify_options {
 	int (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total);
 	void *ctx;
 	/*
-	 * Only shards whose index in the manifest is ≡ part_idx modulo part_count; 0 and 0: all
-	 * (MPI ranks share the work).
+	 * Only part part_idx of part_count, as many bytes each (MPI ranks share the work; one large
+	 * shard too); 0 and 0: all. A shard is counted in the part that it begins in.
 	 */
 	uint64_t part_idx;
 	uint64_t part_count;

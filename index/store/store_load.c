@@ -333,6 +333,26 @@ static int load_tensor(void *ctx, uint32_t line, const struct ckpt_tensor *tenso
 	return rc;
 }
 
+/* A row like a tensor's, but that its type, shape and chunk are empty: what is opaque has none. */
+static int load_bytes(void *ctx, uint32_t line, const struct ckpt_bytes_entry *entry,
+		      struct ckpt_err *err)
+{
+	struct load *load = ctx;
+	const struct ckpt_db_tensor row = {
+		.line = line,
+		.set = entry->set,
+		.group = entry->group,
+		.fqn = entry->fqn,
+		.dtype = "",
+		.shape = "",
+	};
+	uint32_t shard = lines_find(&load->shards, entry->shard, strlen(entry->shard));
+	int rc = ckpt_db_put_tensor(load->db, load->row->slot, &row, err);
+
+	assert(shard != 0);
+	return rc < 0 ? rc : ckpt_db_put_chunk(load->db, load->row->slot, line, shard, "", err);
+}
+
 /* --- the whole ------------------------------------------------------------------------- */
 
 /* What the row was made from has been replaced. */
@@ -364,6 +384,7 @@ static int load_lines(struct load *load, struct ckpt_err *err)
 		.shard = load_shard,
 		.symlink = load_symlink,
 		.tensor = load_tensor,
+		.bytes = load_bytes,
 		.ctx = load,
 	};
 	int rc = ckpt_catalog_load(load->store->fd, load->row->id, load->row->manifest_xxh128,

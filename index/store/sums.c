@@ -96,6 +96,27 @@ int ckpt_sums_run_finish(struct ckpt_sums_run *run, struct ckpt_shard *out)
 	return 0;
 }
 
+int ckpt_sums_bytes(const void *data, size_t len_bytes, struct ckpt_shard *out)
+{
+	uint64_t block_bytes = ckpt_block_bytes_for(len_bytes);
+	uint64_t count = ckpt_block_count(len_bytes, block_bytes);
+	uint64_t *sums = array_alloc(num_max(count, 1), sizeof(*sums));
+
+	if (!sums)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t at = i * block_bytes;
+
+		sums[i] =
+			ckpt_hash64((const char *)data + at, num_min(block_bytes, len_bytes - at));
+	}
+	out->block_bytes = block_bytes;
+	out->has_xxh128 = true;
+	out->xxh128 = ckpt_hash128(data, len_bytes);
+	out->sums = sums;
+	return 0;
+}
+
 /* Feed @size_bytes of @fd. */
 static int feed_file(int fd, uint64_t size_bytes, struct ckpt_sums_run *run,
 		     int (*progress)(void *ctx, uint64_t bytes), void *ctx)

@@ -36,6 +36,12 @@ void ckpt_sums_run_update(struct ckpt_sums_run *run, const void *data, size_t le
  */
 int ckpt_sums_run_finish(struct ckpt_sums_run *run, struct ckpt_shard *out) CKPT_MUST_CHECK;
 
+/**
+ * ckpt_sums_bytes - sum a shard that lies in memory whole; for many small ones
+ * @out: as ckpt_sums_file. -ENOMEM. Thread-safe: yes.
+ */
+int ckpt_sums_bytes(const void *data, size_t len_bytes, struct ckpt_shard *out) CKPT_MUST_CHECK;
+
 /* One wrong block. */
 struct ckpt_damage {
 	uint64_t block_idx;

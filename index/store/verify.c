@@ -31,9 +31,12 @@ struct verify {
 	const struct ckpt_verify_options *options;
 	struct ckpt_manifest manifest;
 	uint64_t bytes_total;
+	uint64_t part_start; /* of what `at` counts: units that begin in it are this part's */
+	uint64_t part_end;
 	pthread_mutex_t mu; /* protects all below, and calls of finding and progress */
 	size_t next_shard;
 	uint64_t next_block;
+	uint64_t at; /* where the next unit begins, all shards laid end to end */
 	uint64_t bytes_done;
 	bool *reported; /* one a shard: that its file cannot be read was said already */
 	struct ckpt_learning learning; /* its digests; the rest does not change */
@@ -56,6 +59,7 @@ struct room {
 	size_t len_bytes; /* of the block that was read last */
 };
 
+/* Symbolic links and packs, which cost little. */
 static bool in_part(const struct verify *v, size_t idx)
 {
 	return v->options->part_count == 0 || idx % v->options->part_count == v->options->part_idx;
@@ -304,8 +308,17 @@ static int check_unit(struct verify *v, const struct unit *unit, struct room *ro
 
 /* --- sharing the work --------------------------------------------------------------------- */
 
+static uint64_t unit_bytes(const struct unit *unit)
+{
+	uint64_t start = unit->first_block * unit->shard->block_bytes;
+	uint64_t end = num_min(start + unit->block_count * unit->shard->block_bytes,
+			       unit->shard->size_bytes);
+
+	return end - start;
+}
+
 /* The next unit of the shard at hand, moving on to the next one behind its end. */
-static void take_unit_locked(struct verify *v, struct unit *out)
+static void next_unit_locked(struct verify *v, struct unit *out)
 {
 	const struct ckpt_shard *shard = &v->manifest.shards[v->next_shard];
 	uint64_t blocks = ckpt_block_count(shard->size_bytes, shard->block_bytes);
@@ -318,37 +331,66 @@ static void take_unit_locked(struct verify *v, struct unit *out)
 				   ? blocks
 				   : num_min(blocks - v->next_block,
 					     num_max(UNIT_BYTES / shard->block_bytes, 1));
+	v->at += unit_bytes(out);
 	v->next_block += out->block_count;
 	if (v->next_block < blocks)
 		return;
 	v->next_shard++;
 	v->next_block = 0;
+	v->at++; /* to open a file is work, too */
+}
+
+/* The next unit of this part; false when there is none. */
+static bool take_unit_locked(struct verify *v, struct unit *out)
+{
+	while (v->next_shard < v->manifest.shard_count && v->at < v->part_end) {
+		bool is_mine = v->at >= v->part_start;
+
+		next_unit_locked(v, out);
+		if (is_mine)
+			return true;
+	}
+	return false;
 }
 
 static bool take_unit(struct verify *v, struct unit *out)
 {
-	bool taken = false;
+	bool taken;
 
 	pthread_mutex_lock(&v->mu);
-	while (!in_part(v, v->next_shard) && v->next_shard < v->manifest.shard_count)
-		v->next_shard++;
-	if (v->rc == 0 && v->next_shard < v->manifest.shard_count) {
-		take_unit_locked(v, out);
-		taken = true;
-	}
+	taken = v->rc == 0 && take_unit_locked(v, out);
 	pthread_mutex_unlock(&v->mu);
 	return taken;
+}
+
+/* Parts of as many bytes each, and what lies in this one. Before there are threads. */
+static void find_part(struct verify *v)
+{
+	uint64_t count = num_max(v->options->part_count, 1);
+	uint64_t idx = v->options->part_idx;
+	uint64_t all = 0;
+	struct unit unit;
+
+	for (size_t i = 0; i < v->manifest.shard_count; i++)
+		all += v->manifest.shards[i].size_bytes + 1;
+	v->part_start = all / count * idx + num_min(idx, all % count);
+	v->part_end = all / count * (idx + 1) + num_min(idx + 1, all % count);
+	while (take_unit_locked(v, &unit)) {
+		v->result.shard_count += unit.first_block == 0;
+		v->result.size_bytes += unit_bytes(&unit);
+	}
+	v->bytes_total = v->result.size_bytes;
+	v->next_shard = 0;
+	v->next_block = 0;
+	v->at = 0;
 }
 
 static void advance(struct verify *v, const struct unit *unit)
 {
 	const struct ckpt_verify_options *options = v->options;
-	uint64_t start = unit->first_block * unit->shard->block_bytes;
-	uint64_t end = num_min(start + unit->block_count * unit->shard->block_bytes,
-			       unit->shard->size_bytes);
 
 	pthread_mutex_lock(&v->mu);
-	v->bytes_done += end - start;
+	v->bytes_done += unit_bytes(unit);
 	if (v->rc == 0 && options->progress &&
 	    options->progress(options->ctx, v->bytes_done, v->bytes_total) != 0)
 		v->rc = ckpt_err_set(&v->err, -ECANCELED, "the verification of '%s' was cancelled",
@@ -506,21 +548,16 @@ static int check_all(struct verify *v, struct ckpt_err *err)
 	v->reported = array_alloc(num_max(manifest->shard_count, 1), sizeof(*v->reported));
 	if (!v->reported)
 		return ckpt_err_sys(err, -ENOMEM, "cannot verify '%s'", v->label);
-	for (size_t i = 0; i < manifest->shard_count; i++) {
-		if (!in_part(v, i))
-			continue;
-		v->result.shard_count++;
-		v->result.size_bytes += manifest->shards[i].size_bytes;
-	}
-	v->bytes_total = v->result.size_bytes;
 	for (size_t i = 0; i < manifest->symlink_count; i++) {
 		if (in_part(v, i))
 			check_symlink(v, &manifest->symlinks[i]);
 	}
 	int rc = ckpt_learning_begin(&v->learning, v->options, v->dirfd, v->label, manifest, err);
 
-	if (rc == 0)
+	if (rc == 0) {
+		find_part(v);
 		rc = check_packs(v, err);
+	}
 	if (rc == 0)
 		rc = check_shards(v, err);
 	ckpt_learning_keep(&v->learning, v->options, v->label, manifest);

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "store/manifest.h"
 
@@ -53,6 +54,15 @@ enum ckpt_session_doing {
 	CKPT_SESSION_WRITING, /* files are open for writing: a commit waits a moment, then is EBUSY */
 	CKPT_SESSION_SUMMING, /* all are closed, and not all are summed: a commit waits for it */
 	CKPT_SESSION_IDLE,    /* a commit need not wait */
+};
+
+/* How far a save is, over all its ranks. */
+struct ckpt_save_progress {
+	uint64_t bytes_done;
+	uint64_t bytes_total; /* 0: not known yet */
+	uint64_t rank_count;
+	uint64_t slowest_rank;	       /* the one with most left to do */
+	char since[CKPT_RFC3339_SIZE]; /* when it began */
 };
 
 struct ckpt_session;
