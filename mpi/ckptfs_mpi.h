@@ -137,7 +137,12 @@ struct ckpt_mpi_config {
 	uint32_t write_barrier_timeout_secs; /* > 0; CKPT_MPI_BARRIER_TIMEOUT_SECS */
 	uint64_t min_bytes_per_sec; /* CKPT_MPI_MIN_BYTES_PER_SEC; 0: moving bytes takes no longer */
 	enum ckpt_mpi_io io;
-	int aggregators; /* layout global: ranks that write, at most all; 0: one a node */
+	/*
+	 * Layout global: ranks that write, at most all, spread evenly; 0: one a node, which was
+	 * measured to be as fast as more on one disk, and knows the digest of the whole file too
+	 * where there is one node. In the background all ranks write.
+	 */
+	int aggregators;
 	/*
 	 * Called on rank 0, from the thread that called the library, a few times a second while
 	 * bytes move. All ranks set it, or none does. NULL.
@@ -171,15 +176,17 @@ int ckpt_mpi_environment(void);
  * @config: borrowed during the call, but for what it points to; NULL: defaults
  * @out:    ckpt_mpi_close() it
  * @why:    receives rank, code and message on failure; may be NULL
- * Collective. Errors: -EINVAL the configuration, or $CKPTFS_FAULT, is not valid; -EIO MPI failed;
- * -ENOMEM.
+ * Collective; the numbers in the configuration, and whether ->progress is set, are the same on every
+ * rank. Errors, with the first rank's reason on every rank that has none of its own: -EINVAL the
+ * configuration, or $CKPTFS_FAULT, is not valid, or MPI does not run; -ETIMEDOUT not every rank
+ * called it; -EIO MPI failed; -ENOMEM.
  */
 int ckpt_mpi_new(MPI_Comm comm, const struct ckpt_mpi_config *config, struct ckpt_mpi **out,
 		 struct ckpt_mpi_failure *why);
 
 /**
  * ckpt_mpi_close - end a job; collective unless a wait had timed out. *@job becomes NULL, so a
- * second call does nothing. Returns 0.
+ * second call does nothing. After MPI_Finalize what MPI holds is let go of. Returns 0.
  */
 int ckpt_mpi_close(struct ckpt_mpi **job);
 
@@ -235,7 +242,8 @@ struct ckpt_mpi_entry {
 /*
  * Bytes without shape, this rank's own: a random generator's state, a pickled dictionary. Ranks
  * may use one FQN, also one that others do not have: each has its own blob, and they are never
- * merged. No tensor may have that FQN.
+ * merged. No tensor may have that FQN, nor may it end as the shards of tensors do, in '@' and
+ * numbers.
  */
 struct ckpt_mpi_blob {
 	const char *fqn;
@@ -246,7 +254,12 @@ struct ckpt_mpi_blob {
 /* Where the bytes go. */
 enum ckpt_mpi_layout {
 	CKPT_MPI_LAYOUT_SHARDS, /* each rank's chunks as shards of its own, small ones in packs */
-	CKPT_MPI_LAYOUT_GLOBAL, /* all ranks write one model.safetensors; blobs as in shards */
+	/*
+	 * All ranks write one model.safetensors, whose bytes do not depend on their number or on
+	 * how tensors are cut; blobs as in shards. Complex tensors are refused with -EINVAL in
+	 * prepare_global_plan, more than 32 TiB with -EFBIG.
+	 */
+	CKPT_MPI_LAYOUT_GLOBAL,
 };
 
 /* Bytes of a chunk that are asked for. */
@@ -306,7 +319,11 @@ int ckpt_mpi_save(struct ckpt_mpi *job, const struct ckpt_mpi_save_request *requ
 /* A save or a read that goes on. While there is one, no other call of its job may be made. */
 struct ckpt_mpi_future;
 
-/* What an asynchronous save may do with the application's arrays. */
+/*
+ * What an asynchronous save may do with the application's arrays. With CKPT_MPI_LAYOUT_GLOBAL
+ * tensors are copied in both cases, to the ranks that write them: each holds an equal part of the
+ * file until the save has ended.
+ */
 enum ckpt_mpi_buffers {
 	CKPT_MPI_COPY,	 /* they are copied before ckpt_mpi_save_start() returns */
 	CKPT_MPI_BORROW, /* they must not change, nor go away, until the save has ended */
@@ -326,9 +343,10 @@ int ckpt_mpi_save_start(struct ckpt_mpi *job, const struct ckpt_mpi_save_request
 
 /**
  * ckpt_mpi_test - has it ended on all ranks?
- * Never waits for the disk or for a rank that is still writing. When all ranks have written, the
- * call in which that becomes known goes through the phases that are left, up to the commit. All
- * ranks must go on testing, or wait.
+ * Never waits for the disk or for a rank that is still writing. The call that finds that all have
+ * written, the same on all ranks counted from the first, goes through the phases that are left, up
+ * to the commit. All ranks must go on testing, or wait: a call waits till all have made the one
+ * before it, and so may stand between exchanges of messages.
  * @out_ended: true when ckpt_mpi_wait() returns at once
  * Returns 0, or what the save ended with.
  */
@@ -381,9 +399,9 @@ int ckpt_mpi_files_begin(struct ckpt_mpi *job, const char *path, struct ckpt_mpi
 /**
  * ckpt_mpi_files_route - where file @name of the checkpoint is to be written; local
  * @name: relative, may have folders, which are made
- * @out: receives the path as system calls take it, NUL-terminated
- * Errors: -EINVAL the name is absolute or leads out of the checkpoint; -ENAMETOOLONG @out_size is
- * too small; else system. Several ranks may ask for one name and write it together.
+ * @out: receives the path as system calls take it, NUL-terminated; "" on failure
+ * Several ranks may ask for one name and write it together. A failure is this rank's vote against,
+ * too. Errors: -EINVAL the name is absolute or leads out, or @files is NULL; -ENAMETOOLONG; system.
  */
 int ckpt_mpi_files_route(struct ckpt_mpi_files *files, const char *name, char *out,
 			 size_t out_size);
@@ -391,23 +409,25 @@ int ckpt_mpi_files_route(struct ckpt_mpi_files *files, const char *name, char *o
 /**
  * ckpt_mpi_files_commit - hash and sync what was written, and commit it, if every rank votes for it
  * @files:  *@files becomes NULL
- * @vote:   0, or a negative errno: this rank's writing failed
+ * @vote:   0, or a negative errno: this rank's writing failed (a positive code counts as -EIO)
  * @reason: of a vote against, in the failure table; NULL
  * @what:   step and meta; path and from are not looked at; NULL: none
- * Collective; all files must be closed. Errors: as ckpt_mpi_save; on failure it is marked aborted.
+ * Collective; all files must be closed. The votes are phase write_data. Errors: as ckpt_mpi_save;
+ * -EINVAL *@files is NULL; on failure it is marked aborted.
  */
 int ckpt_mpi_files_commit(struct ckpt_mpi_files **files, int vote, const char *reason,
 			  const struct ckpt_mpi_commit_request *what, struct ckpt_mpi_result *out);
 
 /**
  * ckpt_mpi_latest - the newest sound checkpoint of a group, verified on the ranks that will read it
- * Walks from the newest committed checkpoint to older ones until one verifies whole, its shards
- * shared out among the ranks. Collective.
+ * Walks from the newest committed checkpoint to older ones until one verifies whole, its bytes
+ * shared out among the ranks. One that is removed meanwhile is passed by. Collective.
  * @group: path of a group or of a store
  * @out_path: receives the folder as system calls take it, on every rank
  * @out: what was found; may be NULL
- * Errors: -ENOENT nothing committed there verifies. Damaged ones that were passed over are named
- * through ckpt_mpi_passed_over().
+ * Errors: -ENOENT nothing committed there verifies: all is damaged, or, with no line of
+ * ckpt_mpi_passed_over(), nothing is committed yet; -ENXIO in no store that all ranks see;
+ * -ENAMETOOLONG.
  */
 int ckpt_mpi_latest(struct ckpt_mpi *job, const char *group, char *out_path, size_t out_size,
 		    struct ckpt_mpi_result *out);
@@ -423,6 +443,7 @@ int ckpt_mpi_catch_signals(void);
  * ckpt_mpi_should_save - has any rank caught a signal since the last call that said so? Collective.
  * @out_signal: the same on every rank: 0 none, else the signal's number; the highest where ranks
  * caught different ones
+ * Errors: -EBUSY a future of the job is not ended; a second job on the communicator may ask.
  */
 int ckpt_mpi_should_save(struct ckpt_mpi *job, int *out_signal);
 
@@ -477,7 +498,7 @@ struct ckpt_mpi_want {
 /* A blob that this rank wants. */
 struct ckpt_mpi_blob_want {
 	size_t blob_idx;
-	void *data; /* receives location.size_bytes */
+	void *data; /* receives location.size_bytes; NULL: it is only verified */
 };
 
 /* A read. Zero it first; everything is borrowed for the call. */
@@ -523,7 +544,8 @@ void ckpt_mpi_reader_blob(const struct ckpt_mpi_reader *reader, size_t idx,
 /**
  * ckpt_mpi_reader_read - read this rank's boxes; collective, though each rank may want what it
  * likes
- * What several ranks of a node want alike is read once there and handed round. Only blocks that hold wanted bytes are read, and every one of them is verified.
+ * What several ranks of a node want alike is read once there and handed round, unless it is small.
+ * Only blocks that hold wanted bytes are read, and every one of them is verified.
  * @out_total_bytes: bytes of all ranks' boxes together; may be NULL
  * Errors: code of the table's first row: -EBADMSG a block does not fit its sum; -ESTALE a shard is
  * short; -EINVAL a box that is not in its tensor.
@@ -540,56 +562,14 @@ int ckpt_mpi_reader_read(struct ckpt_mpi_reader *reader,
 int ckpt_mpi_read_start(struct ckpt_mpi_reader *reader, const struct ckpt_mpi_read_request *request,
 			struct ckpt_mpi_future **out);
 
-/* --- who holds what: for callers that need not work it out themselves ---------------------- */
-
-/**
- * ckpt_mpi_cut - the part of @extent that rank @rank of @world_size holds, as torch.chunk cuts:
- * ceil(extent / world_size) each, the last ones less or nothing.
- */
-void ckpt_mpi_cut(uint64_t extent, int rank, int world_size, uint64_t *out_start,
-		  uint64_t *out_size);
-
-/**
- * ckpt_mpi_spec_chunk - the chunk of rank @rank of a tensor that is cut along dimension @dim among
- * the ranks of @placements, in their order (DCP's ChunkShardingSpec)
- * @start, @size: receive dim_count extents; a rank that is not placed gets a size of 0 along @dim
- * Errors: -EINVAL @dim is no dimension, there is no placement, or @rank is placed twice.
- */
-int ckpt_mpi_spec_chunk(const uint64_t *shape, uint32_t dim_count, uint32_t dim,
-			const int *placements, size_t placement_count, int rank, uint64_t *start,
-			uint64_t *size);
-
-/* A placement of a mesh axis: a dimension of the tensor from 0 on, or this. */
-#define CKPT_MPI_REPLICATE (-1)
-
-/* Ranks in a grid, row-major: rank = (i0 * extents[1] + i1) * extents[2] + i2 … */
-struct ckpt_mpi_mesh {
-	const int *extents;    /* axis_count, each > 0 */
-	const int *placements; /* axis_count */
-	size_t axis_count;
-};
-
-/**
- * ckpt_mpi_mesh_chunk - the chunk of rank @rank of a tensor that is placed on a mesh (DTensor)
- * The axes cut one after the other, each what the ones before it left, as torch.chunk does. A
- * placement beyond the tensor's dimensions replicates it.
- * @start, @size: receive dim_count extents; a rank outside the mesh gets a size of 0
- * Errors: -EINVAL an extent or placement is negative where it may not be.
- */
-int ckpt_mpi_mesh_chunk(const uint64_t *shape, uint32_t dim_count, const struct ckpt_mpi_mesh *mesh,
-			int rank, uint64_t *start, uint64_t *size);
-
-/**
- * ckpt_mpi_ragged - for 1-D arrays of which each rank has @count elements: where this rank's begin,
- * and how many there are; collective. Errors: -EOVERFLOW; as every collective call.
- */
-int ckpt_mpi_ragged(struct ckpt_mpi *job, uint64_t count, uint64_t *out_start, uint64_t *out_total);
-
 #ifdef __GNUC__
 #pragma GCC visibility pop
 #endif
 #ifdef __cplusplus
 }
 #endif
+
+/* Who holds what, worked out for callers that need not do it themselves. */
+#include "ckptfs_mpi_placement.h"
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli_mpi.h"
+#include "cli_mpi_progress.h"
 
 typedef int (*sealer)(struct ckpt_mpi *job, const struct ckpt_mpi_commit_request *request,
 		      struct ckpt_mpi_result *out);
@@ -21,6 +22,7 @@ static int seal(struct ckpt_mpi *job, const struct mpi_options *options, sealer 
 
 	if (how(job, &request, &result) < 0)
 		return mpi_report(job);
+	mpi_progress_erase();
 	if (mpi_is_speaker(job))
 		(void)printf("%s: %s by %d ranks (seq %llu, %llu shards, %llu bytes, %.2f s)\n",
 			     result.name, from ? "imported" : "committed",
@@ -45,7 +47,8 @@ const struct mpi_command mpi_commit_command = {
 	.args = "CHECKPOINT",
 	.summary = "hash what others wrote on all ranks, then commit it",
 	.details = "CHECKPOINT is the folder of an open checkpoint; nobody may be writing to it.",
-	.options = "smcwC",
+	.doing = "committing",
+	.options = "smpqacwrFgC",
 	.min_args = 1,
 	.max_args = 1,
 	.run = commit,
@@ -56,7 +59,8 @@ const struct mpi_command mpi_import_command = {
 	.args = "DIR CHECKPOINT",
 	.summary = "copy a folder into a new checkpoint on all ranks, then commit it",
 	.details = "Modes, times and symbolic links are kept. DIR stays as it is.",
-	.options = "smcwC",
+	.doing = "importing",
+	.options = "smpqacwrFgC",
 	.min_args = 2,
 	.max_args = 2,
 	.run = import,

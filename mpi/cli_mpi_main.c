@@ -4,6 +4,7 @@
  * by rank 0 alone; a failed command's table by the lowest rank that lives.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,11 +12,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "cli_mpi.h"
+#include "cli_mpi_failures.h"
+#include "cli_mpi_hook.h"
+#include "cli_mpi_progress.h"
 
-/* After a time-out the others give the speaker so long to print, then end the job themselves. */
-#define ABORT_AFTER_SECS 10
+/*
+ * After a time-out the others give the speaker so long to print, then leave; most launchers end the
+ * job then. What does not end by itself, a stopped rank, the speaker aborts a little later, when
+ * the others have ended with a status of their own.
+ */
+#define LEAVE_AFTER_MS 1500
+#define ABORT_AFTER_MS 2500
+/* Between two looks at work in the background. */
+#define TEST_MS 5
 
 static volatile sig_atomic_t caught;
 
@@ -56,6 +66,7 @@ void mpi_say(const char *fmt, ...)
 	ckpt_buf_vprintf(&line, fmt, args);
 	va_end(args);
 	ckpt_buf_add_char(&line, '\n');
+	mpi_progress_erase();
 	/* In one piece: lines of several processes meet in one terminal. */
 	(void)fwrite(line.data, 1, line.len_bytes, stderr);
 	ckpt_buf_release(&line);
@@ -78,6 +89,16 @@ int mpi_report(const struct ckpt_mpi *job)
 	return MPI_EXIT_FAILED;
 }
 
+int mpi_await(struct ckpt_mpi_future **future, struct ckpt_mpi_result *out)
+{
+	bool ended = false;
+
+	/* What it ended with, wait() says again, with the table. */
+	while (ckpt_mpi_test(*future, &ended) == 0 && !ended)
+		(void)poll(NULL, 0, TEST_MS);
+	return ckpt_mpi_wait(future, out);
+}
+
 int mpi_flush(int code)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
@@ -87,13 +108,52 @@ int mpi_flush(int code)
 }
 
 /* Some ranks are out of reach: MPI_Finalize would wait for them for ever. */
-static void end_broken(const struct ckpt_mpi *job)
+static void end_broken(const struct ckpt_mpi *job, const struct mpi_options *options)
 {
 	(void)fflush(NULL);
-	if (!mpi_is_speaker(job))
-		(void)sleep(ABORT_AFTER_SECS);
+	if (!mpi_is_speaker(job)) {
+		(void)poll(NULL, 0, LEAVE_AFTER_MS);
+		_exit(MPI_EXIT_FAILED);
+	}
+	if (options->failures)
+		mpi_failures_await(job, options->failures);
+	(void)poll(NULL, 0, ABORT_AFTER_MS);
 	ckpt_ignore(MPI_Abort(MPI_COMM_WORLD, MPI_EXIT_FAILED)); /* it does not return */
 	_exit(MPI_EXIT_FAILED);
+}
+
+static void configure(const struct mpi_options *options, struct mpi_hooks *hooks,
+		      struct ckpt_mpi_config *config)
+{
+	ckpt_mpi_config_init(config);
+	config->coordinator = options->coordinator;
+	config->write_barrier_timeout_secs = options->timeout_secs;
+	config->min_bytes_per_sec = options->min_bytes_per_sec;
+	config->io = options->io;
+	config->aggregators = options->aggregators;
+	config->store = options->base;
+	config->cancel = &caught;
+	config->progress = mpi_progress_update;
+	mpi_hooks_configure(hooks, config);
+}
+
+static int run_job(struct ckpt_mpi *job, const struct mpi_command *command,
+		   const struct mpi_options *options)
+{
+	int rank = ckpt_mpi_rank(job)->global_rank;
+	int code;
+
+	if (rank == 0 && ckpt_mpi_faults(job))
+		mpi_say("warning: faults on demand are in force: CKPTFS_FAULT='%s'",
+			ckpt_mpi_faults(job));
+	if (options->failures)
+		mpi_failures_begin(options->failures, rank);
+	catch_signals();
+	mpi_progress_start(command->doing, options->args[options->arg_count - 1],
+			   options->progress);
+	code = command->run(job, options);
+	mpi_progress_erase();
+	return options->failures ? mpi_failures_write(job, options->failures, code) : code;
 }
 
 static int run_command(const struct mpi_command *command, const struct mpi_options *options,
@@ -102,36 +162,33 @@ static int run_command(const struct mpi_command *command, const struct mpi_optio
 	struct ckpt_mpi_config config;
 	struct ckpt_mpi_failure why;
 	struct ckpt_mpi *job = NULL;
+	struct mpi_hooks hooks;
 	int code;
-	int rc;
+	int rc = mpi_hooks_init(&hooks, options);
 
-	ckpt_mpi_config_init(&config);
-	config.coordinator = options->coordinator;
-	config.write_barrier_timeout_secs = options->timeout_secs;
-	config.io = options->io;
-	config.store = options->base;
-	config.cancel = &caught;
-	rc = ckpt_mpi_new(MPI_COMM_WORLD, &config, &job, &why);
+	if (rc == 0) {
+		configure(options, &hooks, &config);
+		rc = ckpt_mpi_new(MPI_COMM_WORLD, &config, &job, &why);
+	}
 	if (rc < 0) {
 		if (rank == 0)
 			mpi_say("%s", rc == -ENOMEM ? "memory is out" : why.message);
+		mpi_hooks_release(&hooks);
 		return rc == -EINVAL ? MPI_EXIT_USAGE : MPI_EXIT_FAILED;
 	}
-	if (rank == 0 && ckpt_mpi_faults(job))
-		mpi_say("warning: faults on demand are in force: CKPTFS_FAULT='%s'",
-			ckpt_mpi_faults(job));
-	catch_signals();
-	code = command->run(job, options);
+	hooks.job = job;
+	code = run_job(job, command, options);
 	if (!ckpt_mpi_usable(job))
-		end_broken(job);
+		end_broken(job, options);
 	ckpt_ignore(ckpt_mpi_close(&job)); /* it returns 0 */
+	mpi_hooks_release(&hooks);
 	return code;
 }
 
-static int run(int argc, char **argv, int rank)
+static int run(int argc, char **argv, int rank, int world_size)
 {
 	const struct mpi_command *command = NULL;
-	struct mpi_options options;
+	struct mpi_options options = { .world_size = world_size };
 	struct ckpt_buf text;
 	struct ckpt_err err = CKPT_ERR_INIT;
 	int code = MPI_EXIT_OK;
@@ -155,6 +212,7 @@ static int run(int argc, char **argv, int rank)
 int main(int argc, char **argv)
 {
 	int rank = 0;
+	int world_size = 1;
 	int code;
 
 	if (ckpt_mpi_environment() < 0) {
@@ -162,11 +220,12 @@ int main(int argc, char **argv)
 		return MPI_EXIT_FAILED;
 	}
 	if (MPI_Init(&argc, &argv) != MPI_SUCCESS ||
-	    MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS) {
+	    MPI_Comm_rank(MPI_COMM_WORLD, &rank) != MPI_SUCCESS ||
+	    MPI_Comm_size(MPI_COMM_WORLD, &world_size) != MPI_SUCCESS) {
 		mpi_say("MPI does not start; run it with mpirun of the MPI it was built with");
 		return MPI_EXIT_FAILED;
 	}
-	code = run(argc, argv, rank);
+	code = run(argc, argv, rank, world_size);
 	if (MPI_Finalize() != MPI_SUCCESS)
 		code = code ? code : MPI_EXIT_FAILED;
 	if (caught)

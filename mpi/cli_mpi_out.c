@@ -234,6 +234,12 @@ static int publish(void *ctx, struct ckpt_err *err)
 	return rc < 0 ? ckpt_err_sys(err, rc, "cannot make the name '%s' durable", out->path) : 0;
 }
 
+int mpi_out_sync(struct mpi_out *out)
+{
+	out->job->phase = CKPT_MPI_READ_DATA;
+	return ckpt_job_go_on(out->job, true, sync_bytes, out);
+}
+
 int mpi_out_end(struct mpi_out *out, int code)
 {
 	const struct ckpt_mpi *job = out->job;
@@ -241,8 +247,6 @@ int mpi_out_end(struct mpi_out *out, int code)
 	int remover;
 
 	out->job->phase = CKPT_MPI_READ_DATA;
-	if (rc == 0)
-		rc = ckpt_job_go_on(out->job, true, sync_bytes, out);
 	if (rc == 0)
 		rc = ckpt_job_go_on(out->job, ckpt_job_is_coordinator(out->job), publish, out);
 	/* Where the coordinator does not answer any more, another must do it. */

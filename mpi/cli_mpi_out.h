@@ -33,9 +33,11 @@ int mpi_out_begin(struct mpi_out *out, const struct ckpt_mpi_reader *reader) CKP
 /** mpi_out_write - bytes of tensor @tensor_idx at @offset of it. */
 int mpi_out_write(struct mpi_out *out, size_t tensor_idx, uint64_t offset, const void *data,
 		  size_t len, char *message);
+/** mpi_out_sync - collective: make its bytes durable. */
+int mpi_out_sync(struct mpi_out *out) CKPT_MUST_CHECK;
 /**
- * mpi_out_end - collective: make it durable and give it its name; where @code is a failure, or
- * this fails, remove it. Returns @code or its own.
+ * mpi_out_end - collective: give it its name, durably; where @code is a failure, or this fails,
+ * remove it. Returns @code or its own.
  */
 int mpi_out_end(struct mpi_out *out, int code);
 void mpi_out_release(struct mpi_out *out);

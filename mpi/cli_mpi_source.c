@@ -13,6 +13,9 @@
 #include "base/num.h"
 #include "base/path.h"
 
+/* A blob is held in memory, on one rank. */
+#define BLOB_FILE_MAX CKPT_GIB
+
 void mpi_source_release(struct mpi_source *source)
 {
 	for (size_t i = 0; source->fds && i < source->family.file_count; i++)
@@ -21,6 +24,10 @@ void mpi_source_release(struct mpi_source *source)
 		free(source->tensors[i].start);
 		free(source->tensors[i].size);
 	}
+	for (size_t i = 0; i < source->blob_count; i++)
+		ckpt_buf_release(&source->blob_bytes[i]);
+	free(source->blobs);
+	free(source->blob_bytes);
 	free(source->fds);
 	free(source->tensors);
 	free(source->entries);
@@ -96,30 +103,54 @@ int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err
 	return 0;
 }
 
-int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
-		   const struct ckpt_mpi_rank_info *rank)
+int mpi_source_cut(struct mpi_source *source, const struct ckpt_mpi_mesh *mesh, int rank)
 {
 	for (size_t i = 0; i < source->count; i++) {
 		struct mpi_source_tensor *it = &source->tensors[i];
-		uint32_t dim_count = it->tensor->dim_count;
+		const struct ckpt_st_tensor *tensor = it->tensor;
+		int rc;
 
-		it->start = array_alloc((size_t)dim_count + 1, sizeof(*it->start));
-		it->size = array_alloc((size_t)dim_count + 1, sizeof(*it->size));
+		it->start = array_alloc((size_t)tensor->dim_count + 1, sizeof(*it->start));
+		it->size = array_alloc((size_t)tensor->dim_count + 1, sizeof(*it->size));
 		if (!it->start || !it->size)
 			return -ENOMEM;
-		memcpy(it->size, it->tensor->shape, dim_count * sizeof(*it->size));
-		if (shard_dim < dim_count)
-			ckpt_mpi_cut(it->tensor->shape[shard_dim], rank->global_rank,
-				     rank->global_world_size, &it->start[shard_dim],
-				     &it->size[shard_dim]);
+		rc = ckpt_mpi_mesh_chunk(tensor->shape, tensor->dim_count, mesh, rank, it->start,
+					 it->size);
+		if (rc < 0)
+			return rc;
 		it->chunk = (struct ckpt_mpi_chunk){ .start = it->start, .size = it->size };
 		source->entries[i] = (struct ckpt_mpi_entry){
-			.fqn = it->tensor->fqn,
-			.dtype = it->tensor->dtype,
-			.shape = it->tensor->shape,
-			.dim_count = dim_count,
+			.fqn = tensor->fqn,
+			.dtype = tensor->dtype,
+			.shape = tensor->shape,
+			.dim_count = tensor->dim_count,
 			.chunks = &it->chunk,
 			.chunk_count = 1,
+		};
+	}
+	return 0;
+}
+
+int mpi_source_blobs(struct mpi_source *source, const struct mpi_pair_list *files,
+		     struct ckpt_err *err)
+{
+	source->blobs = array_alloc(files->count + 1, sizeof(*source->blobs));
+	source->blob_bytes = array_alloc(files->count + 1, sizeof(*source->blob_bytes));
+	if (!source->blobs || !source->blob_bytes)
+		return -ENOMEM;
+	for (; source->blob_count < files->count; source->blob_count++) {
+		const struct mpi_pair *file = &files->items[source->blob_count];
+		struct ckpt_buf *bytes = &source->blob_bytes[source->blob_count];
+		int rc;
+
+		ckpt_buf_init(bytes);
+		rc = ckpt_io_read_file(AT_FDCWD, file->value, BLOB_FILE_MAX, bytes, err);
+		if (rc < 0) {
+			ckpt_buf_release(bytes);
+			return rc;
+		}
+		source->blobs[source->blob_count] = (struct ckpt_mpi_blob){
+			.fqn = file->key, .data = bytes->data, .size_bytes = bytes->len_bytes
 		};
 	}
 	return 0;

@@ -6,7 +6,7 @@
 
 #include "base/err.h"
 #include "box.h"
-#include "ckptfs_mpi.h"
+#include "cli_mpi.h"
 #include "format/format.h"
 
 /* One tensor: where it lies, and this rank's part of it. */
@@ -24,6 +24,9 @@ struct mpi_source {
 	struct mpi_source_tensor *tensors;
 	struct ckpt_mpi_entry *entries;
 	size_t count;
+	struct ckpt_mpi_blob *blobs;
+	struct ckpt_buf *blob_bytes; /* one a blob */
+	size_t blob_count;
 	/* The copy that was planned last. */
 	size_t planned_idx;
 	struct ckpt_copy copy;
@@ -37,11 +40,14 @@ struct mpi_source {
 int mpi_source_open(struct mpi_source *source, const char *path, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
 /**
- * mpi_source_cut - @rank's part of every tensor along @shard_dim; a tensor without that dimension
- * is everybody's.
+ * mpi_source_cut - the part of rank @rank of every tensor that is placed on @mesh, as
+ * ckpt_mpi_mesh_chunk.
  */
-int mpi_source_cut(struct mpi_source *source, uint64_t shard_dim,
-		   const struct ckpt_mpi_rank_info *rank) CKPT_MUST_CHECK;
+int mpi_source_cut(struct mpi_source *source, const struct ckpt_mpi_mesh *mesh, int rank)
+	CKPT_MUST_CHECK;
+/** mpi_source_blobs - the files' bytes, which become rank 0's blobs. -EINVAL names the file. */
+int mpi_source_blobs(struct mpi_source *source, const struct mpi_pair_list *files,
+		     struct ckpt_err *err) CKPT_MUST_CHECK;
 /** mpi_source_read - ckpt_mpi_save_request.read; @ctx is the source. */
 int mpi_source_read(void *ctx, const struct ckpt_mpi_piece *piece);
 void mpi_source_release(struct mpi_source *source);

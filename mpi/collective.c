@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/num.h"
+#include "job_progress.h"
 #include "rollcall.h"
 
 /* Looks at a request that give the processor away, then looks with a nap between them. */
@@ -18,49 +19,81 @@
 /* One look in so many also asks for roll calls: Iprobe costs more than Test. */
 #define LOOKS_PER_POLL 16
 
-/* MPI itself failed: this rank's row says so, and no collective call may follow. */
-static int mpi_failed(struct ckpt_mpi *job, int mpi_rc, const char *what)
+/* What a rank does while it waits. */
+static int attend(struct ckpt_mpi *job)
 {
-	char text[MPI_MAX_ERROR_STRING];
-	char message[MPI_MAX_ERROR_STRING + 64];
-	int len = 0;
-
-	if (MPI_Error_string(mpi_rc, text, &len) != MPI_SUCCESS)
-		len = 0;
-	text[len] = '\0';
-	(void)snprintf(message, sizeof(message), "%s: %s", what, text);
-	ckpt_job_put_failure(job, job->info.global_rank, -EIO, message);
-	job->reporter = job->info.global_rank;
-	return ckpt_job_break(job, -EIO);
+	if (job->tick)
+		job->tick(job->tick_ctx);
+	ckpt_progress_poll(job);
+	return ckpt_roll_poll(job);
 }
 
-/* Until @request is done; see collective.h for what may happen instead. */
-static int finish(struct ckpt_mpi *job, int mpi_rc, MPI_Request *request, const char *what)
+int ckpt_coll_rest(struct ckpt_mpi *job, uint64_t *looks)
 {
-	uint64_t looks = 0;
-	int done = 0;
+	if (++*looks < EAGER_LOOKS)
+		(void)sched_yield();
+	else
+		(void)nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
+	return *looks % LOOKS_PER_POLL == 0 ? attend(job) : 0;
+}
+
+int ckpt_coll_failed(struct ckpt_mpi *job, int mpi_rc, const char *what)
+{
+	char text[MPI_MAX_ERROR_STRING + 64];
+	char reason[MPI_MAX_ERROR_STRING];
+	uint64_t looks = EAGER_LOOKS;
+	int len = 0;
 	int rc = 0;
 
-	if (mpi_rc != MPI_SUCCESS)
-		return mpi_failed(job, mpi_rc, what);
-	ckpt_roll_enter(job);
+	if (job->broken)
+		return job->broken;
+	if (MPI_Error_string(mpi_rc, reason, &len) != MPI_SUCCESS)
+		len = 0;
+	reason[len] = '\0';
+	(void)snprintf(text, sizeof(text), "%s: %s", what, reason);
+	ckpt_roll_mpi_failed(job, text);
+	while (rc == 0)
+		rc = ckpt_coll_rest(job, &looks);
+	return rc;
+}
+
+static int go_on(struct ckpt_mpi *job, MPI_Request *request, const char *what)
+{
+	uint64_t looks = 0;
+	int rc = 0;
+
 	while (rc == 0) {
-		mpi_rc = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+		int done = 0;
+		int mpi_rc = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+
 		if (mpi_rc != MPI_SUCCESS)
-			return mpi_failed(job, mpi_rc, what);
+			return ckpt_coll_failed(job, mpi_rc, what);
+		/* Also a rank that comes late may find everything there: it hears that others left. */
 		if (done)
-			return 0;
-		if (++looks < EAGER_LOOKS)
-			(void)sched_yield();
-		else
-			(void)nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
-		if (looks % LOOKS_PER_POLL != 0)
-			continue;
-		if (job->tick)
-			job->tick(job->tick_ctx);
-		rc = ckpt_roll_poll(job);
+			return ckpt_roll_hear(job);
+		rc = ckpt_coll_rest(job, &looks);
 	}
 	return rc;
+}
+
+int ckpt_coll_finish(struct ckpt_mpi *job, int mpi_rc, MPI_Request *request, const char *what)
+{
+	ckpt_roll_enter(job);
+	return mpi_rc == MPI_SUCCESS ? go_on(job, request, what)
+				     : ckpt_coll_failed(job, mpi_rc, what);
+}
+
+int ckpt_coll_no_memory(struct ckpt_mpi *job)
+{
+	if (!job->broken)
+		ckpt_job_put_failure(job, job->info.global_rank, -ENOMEM,
+				     "memory is out; this rank cannot tell the others");
+	return ckpt_job_break(job, -ENOMEM);
+}
+
+static bool is_alone(const struct ckpt_mpi *job)
+{
+	return job->comm == MPI_COMM_NULL;
 }
 
 /* Two numbers that outlive a broken call: {sent, received}. */
@@ -68,12 +101,10 @@ static uint64_t *numbers_new(struct ckpt_mpi *job, uint64_t value)
 {
 	uint64_t *numbers = array_alloc(2, sizeof(*numbers));
 
-	if (!numbers) {
-		ckpt_job_put_failure(job, job->info.global_rank, -ENOMEM, "memory is out");
-		ckpt_ignore(ckpt_job_break(job, -ENOMEM)); /* the caller returns it */
-		return NULL;
-	}
-	numbers[0] = value;
+	if (!numbers)
+		ckpt_ignore(ckpt_coll_no_memory(job)); /* the caller returns it */
+	else
+		numbers[0] = value;
 	return numbers;
 }
 
@@ -94,12 +125,16 @@ static int all_reduce(struct ckpt_mpi *job, MPI_Comm comm, MPI_Op op, uint64_t v
 
 	if (job->broken)
 		return job->broken;
+	if (is_alone(job)) {
+		*out = value;
+		return 0;
+	}
 	numbers = numbers_new(job, value);
 	if (!numbers)
 		return -ENOMEM;
 	rc = MPI_Iallreduce(&numbers[0], &numbers[1], 1, MPI_UINT64_T, op, comm, &request);
 	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
-	return numbers_end(finish(job, rc, &request, "MPI_Iallreduce"), numbers, out);
+	return numbers_end(ckpt_coll_finish(job, rc, &request, "MPI_Iallreduce"), numbers, out);
 }
 
 int ckpt_coll_max(struct ckpt_mpi *job, uint64_t value, uint64_t *out)
@@ -126,11 +161,15 @@ int ckpt_coll_before(struct ckpt_mpi *job, bool on_node, uint64_t value, uint64_
 
 	if (job->broken)
 		return job->broken;
+	if (is_alone(job)) {
+		*out = 0;
+		return 0;
+	}
 	numbers = numbers_new(job, value);
 	if (!numbers)
 		return -ENOMEM;
 	rc = MPI_Iexscan(&numbers[0], &numbers[1], 1, MPI_UINT64_T, MPI_SUM, comm, &request);
-	rc = finish(job, rc, &request, "MPI_Iexscan");
+	rc = ckpt_coll_finish(job, rc, &request, "MPI_Iexscan");
 	/* The first rank's result is undefined. */
 	if (rc == 0 && (on_node ? job->info.local_rank : job->info.global_rank) == 0)
 		numbers[1] = 0;
@@ -147,14 +186,18 @@ int ckpt_coll_all(struct ckpt_mpi *job, const void *mine, size_t bytes, void *ou
 	assert(bytes < INT32_MAX);
 	if (job->broken)
 		return job->broken;
+	if (is_alone(job)) {
+		memmove(out, mine, bytes);
+		return 0;
+	}
 	room = array_alloc(world_size + 1, bytes);
 	if (!room)
-		return ckpt_job_break(job, -ENOMEM);
+		return ckpt_coll_no_memory(job);
 	memcpy(room, mine, bytes);
 	rc = MPI_Iallgather(room, (int)bytes, MPI_BYTE, room + bytes, (int)bytes, MPI_BYTE,
 			    job->comm, &request);
 	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
-	rc = finish(job, rc, &request, "MPI_Iallgather");
+	rc = ckpt_coll_finish(job, rc, &request, "MPI_Iallgather");
 	if (rc < 0)
 		return rc;
 	memcpy(out, room + bytes, world_size * bytes);
@@ -167,10 +210,38 @@ int ckpt_coll_barrier(struct ckpt_mpi *job)
 	MPI_Request request = MPI_REQUEST_NULL;
 	int rc;
 
-	if (job->broken)
+	if (job->broken || is_alone(job))
 		return job->broken;
 	rc = MPI_Ibarrier(job->comm, &request);
-	return finish(job, rc, &request, "MPI_Ibarrier");
+	return ckpt_coll_finish(job, rc, &request, "MPI_Ibarrier");
+}
+
+int ckpt_coll_sum_for_me(struct ckpt_mpi *job, const uint64_t *row, uint64_t *out)
+{
+	size_t world_size = (size_t)job->info.global_world_size;
+	MPI_Request request = MPI_REQUEST_NULL;
+	uint64_t *numbers;
+	int rc;
+
+	if (job->broken)
+		return job->broken;
+	if (is_alone(job)) {
+		*out = row[0];
+		return 0;
+	}
+	numbers = array_alloc(world_size + 1, sizeof(*numbers));
+	if (!numbers)
+		return ckpt_coll_no_memory(job);
+	memcpy(numbers, row, world_size * sizeof(*row));
+	rc = MPI_Ireduce_scatter_block(numbers, numbers + world_size, 1, MPI_UINT64_T, MPI_SUM,
+				       job->comm, &request);
+	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
+	rc = ckpt_coll_finish(job, rc, &request, "MPI_Ireduce_scatter_block");
+	if (rc < 0)
+		return rc;
+	*out = numbers[world_size];
+	free(numbers);
+	return 0;
 }
 
 /* One round of a broadcast through @room. */
@@ -181,7 +252,7 @@ static int bcast_round(struct ckpt_mpi *job, void *room, uint64_t bytes)
 			    &request);
 
 	/* finish() tests it till it is done. NOLINTNEXTLINE(clang-analyzer-optin.mpi.MPI-Checker) */
-	return finish(job, rc, &request, "MPI_Ibcast");
+	return ckpt_coll_finish(job, rc, &request, "MPI_Ibcast");
 }
 
 int ckpt_coll_bcast(struct ckpt_mpi *job, struct ckpt_buf *data)
@@ -189,7 +260,11 @@ int ckpt_coll_bcast(struct ckpt_mpi *job, struct ckpt_buf *data)
 	bool sends = ckpt_job_is_coordinator(job);
 	uint64_t total = 0;
 	unsigned char *room;
-	int rc = ckpt_coll_max(job, sends ? data->len_bytes : 0, &total);
+	int rc;
+
+	if (is_alone(job))
+		return ckpt_job_agree(job, ckpt_buf_check(data), NULL);
+	rc = ckpt_coll_max(job, sends ? data->len_bytes : 0, &total);
 
 	if (rc < 0)
 		return rc;
@@ -278,7 +353,7 @@ static int gather_round(struct ckpt_mpi *job, struct gather *g, const struct ckp
 	}
 	rc = MPI_Igatherv(g->piece, (int)bytes, MPI_BYTE, g->room, g->counts, g->offsets, MPI_BYTE,
 			  job->config.coordinator, job->comm, &request);
-	return finish(job, rc, &request, "MPI_Igatherv");
+	return ckpt_coll_finish(job, rc, &request, "MPI_Igatherv");
 }
 
 int ckpt_coll_gather(struct ckpt_mpi *job, const struct ckpt_buf *mine, struct ckpt_buf *all)
@@ -286,7 +361,13 @@ int ckpt_coll_gather(struct ckpt_mpi *job, const struct ckpt_buf *mine, struct c
 	struct gather g = { .share = 0 };
 	uint64_t len = mine->len_bytes;
 	uint64_t longest = 0;
-	int rc = ckpt_job_agree(job, gather_alloc(job, &g), NULL);
+	int rc;
+
+	if (is_alone(job)) {
+		ckpt_buf_add(&all[0], mine->data, mine->len_bytes);
+		return ckpt_job_agree(job, ckpt_buf_check(&all[0]), NULL);
+	}
+	rc = ckpt_job_agree(job, gather_alloc(job, &g), NULL);
 
 	if (rc == 0)
 		rc = ckpt_coll_all(job, &len, sizeof(len), g.lens);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -100,8 +101,17 @@ int ckpt_fault_parse(const char *text, struct ckpt_fault_set *out, struct ckpt_e
 		word = rest;
 	}
 	if (rc == 0)
-		out->text = text;
+		out->text = strdup(text);
+	if (rc == 0 && !out->text)
+		rc = ckpt_err_sys(err, -ENOMEM, "cannot read CKPTFS_FAULT");
 	return rc;
+}
+
+void ckpt_fault_release(struct ckpt_fault_set *set)
+{
+	free(set->text);
+	set->text = NULL;
+	set->count = 0;
 }
 
 static int act(enum ckpt_fault_action action, struct ckpt_err *err)

@@ -29,14 +29,16 @@ struct ckpt_fault {
 };
 
 struct ckpt_fault_set {
-	const char *text; /* as given; NULL: none */
+	char *text; /* as given; NULL: none */
 	struct ckpt_fault faults[CKPT_FAULT_MAX];
 	size_t count;
 };
 
-/** ckpt_fault_parse - @text NULL or "" is no fault; kept by pointer. -EINVAL names the word. */
+/** ckpt_fault_parse - @text NULL or "" is no fault. -EINVAL names the word. */
 int ckpt_fault_parse(const char *text, struct ckpt_fault_set *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
+/** ckpt_fault_release - may be called again, and on a zeroed set. */
+void ckpt_fault_release(struct ckpt_fault_set *set);
 /**
  * ckpt_fault_hit - what @rank meets when it enters @phase: 0, -EIO, -ENOSPC; may stop or end the
  * process.

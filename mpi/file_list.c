@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/num.h"
+#include "job_progress.h"
 #include "wire.h"
 
 void ckpt_file_list_release(struct ckpt_file_list *list)
@@ -80,6 +81,7 @@ int ckpt_file_list_deal(const struct ckpt_scan_list *files, int world_size,
 		qsort(order, files->file_count, sizeof(void *), compare_sizes);
 	for (size_t i = 0; order && heap && i < files->file_count; i++) {
 		ckpt_wire_put_u64(out_wire, (uint64_t)heap[0].rank);
+		ckpt_wire_put_u64(out_wire, order[i]->size_bytes);
 		ckpt_wire_put_str(out_wire, order[i]->path);
 		/* An empty file is work too. */
 		heap[0].bytes += order[i]->size_bytes + 1;
@@ -96,6 +98,7 @@ int ckpt_file_list_take(const struct ckpt_buf *wire, int rank, struct ckpt_file_
 
 	while (in.at < in.len_bytes) {
 		uint64_t owner = ckpt_wire_u64(&in);
+		uint64_t bytes = ckpt_wire_u64(&in);
 		const char *path = ckpt_wire_str(&in);
 
 		if (!path)
@@ -108,15 +111,16 @@ int ckpt_file_list_take(const struct ckpt_buf *wire, int rank, struct ckpt_file_
 		if (!out->paths[out->count])
 			return -ENOMEM;
 		out->count++;
+		out->bytes += bytes;
 	}
 	return 0;
 }
 
 /* --- hashing ------------------------------------------------------------------------------ */
 
-static int stop_when_cancelled(void *ctx, uint64_t bytes)
+static int advance(void *ctx, uint64_t bytes)
 {
-	(void)bytes;
+	ckpt_progress_add(ctx, bytes);
 	return ckpt_job_cancelled(ctx, NULL);
 }
 
@@ -146,8 +150,7 @@ static int sum_file(const struct ckpt_file_work *work, const char *path,
 	if (rc < 0)
 		return rc;
 	ckpt_record_stamp(record, &st);
-	return ckpt_sums_file(fd, record->shard.size_bytes, &record->shard, stop_when_cancelled,
-			      work->job);
+	return ckpt_sums_file(fd, record->shard.size_bytes, &record->shard, advance, work->job);
 }
 
 int ckpt_file_list_sum(const struct ckpt_file_work *work, const struct ckpt_file_list *list,
@@ -193,6 +196,7 @@ static int copy_bytes(const struct ckpt_file_work *work, int from, int to, uint6
 			break;
 		ckpt_sums_run_update(run, room, len);
 		rc = ckpt_io_pwrite_full(to, room, len, done);
+		ckpt_progress_add(work->job, len);
 		done += len;
 	}
 	if (rc == 0)

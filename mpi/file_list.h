@@ -14,6 +14,7 @@
 struct ckpt_file_list {
 	char **paths;
 	size_t count, cap;
+	uint64_t bytes; /* of all of them */
 };
 
 /**

@@ -1,165 +1,216 @@
 /* plan_global.c - the coordinator's side of plan.h. */
-#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
-#include "box.h"
+#include "cover.h"
 #include "format/format.h"
-#include "plan.h"
+#include "plan_internal.h"
 #include "wire.h"
-
-/* What one rank says of one tensor. Text is borrowed from the wire. */
-struct decl {
-	const char *fqn;
-	const char *dtype;
-	uint32_t dim_count;
-	int rank;
-	uint64_t *extents; /* shape, then start and size of every chunk */
-};
-
-/* A chunk that one rank offers. */
-struct offer {
-	const struct decl *decl;
-	struct ckpt_box box;
-	uint64_t size_bytes;
-	bool keep;
-};
-
-/* A box that several ranks offer: offers [first, first + count) of by_box. */
-struct replica {
-	size_t first;
-	size_t count;
-	uint64_t size_bytes;
-};
-
-struct ckpt_global_plan {
-	int world_size;
-	struct decl **decls; /* ordered by FQN, then rank; each is heap */
-	size_t decl_count, decl_cap;
-	struct offer *offers; /* in the order of the ranks' local plans */
-	size_t offer_count, offer_cap;
-	struct offer **by_box; /* ordered by FQN, box, rank */
-	size_t *rank_offers;   /* of each rank */
-	uint64_t *load;	       /* bytes each rank writes */
-	struct replica *replicas;
-	size_t replica_count, replica_cap;
-};
 
 void ckpt_global_plan_free(struct ckpt_global_plan *plan)
 {
 	if (!plan)
 		return;
-	for (size_t i = 0; i < plan->decl_count; i++) {
-		free(plan->decls[i]->extents);
-		free(plan->decls[i]);
-	}
+	free(plan->extents);
 	free(plan->decls);
+	free(plan->by_fqn);
 	free(plan->offers);
 	free(plan->by_box);
+	free(plan->blobs);
+	free(plan->tensors);
+	free(plan->replicas);
 	free(plan->rank_offers);
 	free(plan->load);
-	free(plan->replicas);
 	free(plan);
 }
 
-static struct ckpt_global_plan *plan_new(int world_size)
-{
-	struct ckpt_global_plan *plan = array_alloc(1, sizeof(*plan));
+/* --- reading the local plans; the inverse of print_all() in plan_local.c ------------------- */
 
-	if (!plan)
-		return NULL;
-	plan->world_size = world_size;
-	plan->rank_offers = array_alloc((size_t)world_size, sizeof(*plan->rank_offers));
-	plan->load = array_alloc((size_t)world_size, sizeof(*plan->load));
-	if (!plan->rank_offers || !plan->load) {
-		ckpt_global_plan_free(plan);
-		return NULL;
-	}
-	return plan;
+/* What one local plan, or all of them, hold. */
+struct totals {
+	size_t decls;
+	size_t offers;
+	size_t extents;
+	size_t blobs;
+};
+
+static int read_totals(struct ckpt_wire *in, struct totals *all)
+{
+	/* An entry has two strings, dimensions and a count; a blob a string and a size. */
+	size_t decls = ckpt_wire_count(in, 4 * sizeof(uint64_t));
+	size_t offers = ckpt_wire_count(in, sizeof(uint64_t));
+	size_t extents = ckpt_wire_count(in, sizeof(uint64_t));
+	size_t blobs = ckpt_wire_count(in, 2 * sizeof(uint64_t));
+
+	/* Each is less than the bytes of a message in memory: the sums cannot overflow. */
+	all->decls += decls;
+	all->offers += offers;
+	all->extents += extents;
+	all->blobs += blobs;
+	return in->bad ? -EBADMSG : 0;
 }
 
-/* --- reading the local plans ------------------------------------------------------------ */
-
-static int add_offer(struct ckpt_global_plan *plan, const struct decl *decl, uint64_t *extents,
-		     uint64_t size_bytes)
+static int make_room(struct ckpt_global_plan *plan, const struct totals *all)
 {
-	int rc = array_grow(&plan->offers, &plan->offer_cap, plan->offer_count,
-			    sizeof(*plan->offers));
+	/* One more of each: an array of nothing is no failure. */
+	plan->extents = array_alloc(all->extents + 1, sizeof(*plan->extents));
+	plan->decls = array_alloc(all->decls + 1, sizeof(*plan->decls));
+	plan->by_fqn = array_alloc(all->decls + 1, sizeof(void *));
+	plan->tensors = array_alloc(all->decls + 1, sizeof(*plan->tensors));
+	plan->offers = array_alloc(all->offers + 1, sizeof(*plan->offers));
+	plan->by_box = array_alloc(all->offers + 1, sizeof(void *));
+	plan->blobs = array_alloc(all->blobs + 1, sizeof(*plan->blobs));
+	plan->rank_offers = array_alloc((size_t)plan->world_size, sizeof(*plan->rank_offers));
+	plan->load = array_alloc((size_t)plan->world_size, sizeof(*plan->load));
+	return plan->extents && plan->decls && plan->by_fqn && plan->tensors && plan->offers &&
+			       plan->by_box && plan->blobs && plan->rank_offers && plan->load
+		       ? 0
+		       : -ENOMEM;
+}
 
-	if (rc < 0)
-		return rc;
-	plan->offers[plan->offer_count++] = (struct offer){
+/* What is read, and how much of the room its totals asked for is left. */
+struct reading {
+	struct ckpt_global_plan *plan;
+	struct ckpt_wire in;
+	struct totals left;
+	uint64_t *extents; /* where the next ones go */
+	int rank;
+};
+
+/* The next @count extents, or NULL where more follow than were announced. */
+static uint64_t *take_extents(struct reading *it, size_t count)
+{
+	uint64_t *taken = it->extents;
+
+	if (count > it->left.extents)
+		return NULL;
+	ckpt_wire_u64s(&it->in, taken, count);
+	it->left.extents -= count;
+	it->extents += count;
+	return taken;
+}
+
+static int read_offer(struct reading *it, const struct plan_decl *decl)
+{
+	struct ckpt_global_plan *plan = it->plan;
+	uint64_t size_bytes = ckpt_wire_u64(&it->in);
+	uint64_t *box = take_extents(it, 2 * (size_t)decl->dim_count);
+
+	if (!box || it->left.offers == 0)
+		return -EBADMSG;
+	it->left.offers--;
+	plan->offers[plan->offer_count++] = (struct plan_offer){
 		.decl = decl,
-		.box = { .start = extents, .size = extents + decl->dim_count },
+		.box = { .start = box, .size = box + decl->dim_count },
 		.size_bytes = size_bytes,
 	};
-	plan->rank_offers[decl->rank]++;
 	return 0;
 }
 
-/* The inverse of print_entry() in plan_local.c. */
-static int read_decl(struct ckpt_global_plan *plan, struct ckpt_wire *in, struct decl *decl)
+static int read_decl(struct reading *it)
 {
-	uint64_t *at;
-	size_t chunk_count;
+	struct ckpt_global_plan *plan = it->plan;
+	struct plan_decl *decl = &plan->decls[plan->decl_count++];
 	int rc = 0;
 
-	decl->fqn = ckpt_wire_str(in);
-	decl->dtype = ckpt_wire_str(in);
-	decl->dim_count = (uint32_t)ckpt_wire_count(in, sizeof(uint64_t));
-	if (in->bad || !decl->fqn || !decl->dtype || decl->dim_count > CKPT_DIM_MAX)
+	*decl = (struct plan_decl){ .fqn = ckpt_wire_str(&it->in),
+				    .dtype = ckpt_wire_str(&it->in),
+				    .rank = it->rank,
+				    .first_offer = plan->offer_count };
+	decl->dim_count = (uint32_t)ckpt_wire_count(&it->in, sizeof(uint64_t));
+	if (it->in.bad || !decl->fqn || !decl->dtype || decl->dim_count > CKPT_DIM_MAX)
 		return -EBADMSG;
-	/* The shape is passed over, and read again below once all room is known. */
-	in->at += decl->dim_count * sizeof(uint64_t);
-	chunk_count = ckpt_wire_count(in, (1 + 2 * (size_t)decl->dim_count) * sizeof(uint64_t));
-	in->at -= (decl->dim_count + 1) * sizeof(uint64_t);
-	decl->extents = array_alloc((1 + 2 * chunk_count) * decl->dim_count + 1, sizeof(uint64_t));
-	if (!decl->extents)
-		return -ENOMEM;
-	ckpt_wire_u64s(in, decl->extents, decl->dim_count);
-	(void)ckpt_wire_u64(in);
-	at = decl->extents + decl->dim_count;
-	for (size_t c = 0; c < chunk_count && rc == 0; c++, at += 2 * (size_t)decl->dim_count) {
-		uint64_t size_bytes = ckpt_wire_u64(in);
-
-		ckpt_wire_u64s(in, at, 2 * (size_t)decl->dim_count);
-		rc = add_offer(plan, decl, at, size_bytes);
-	}
-	return rc == 0 && in->bad ? -EBADMSG : rc;
+	decl->shape = take_extents(it, decl->dim_count);
+	decl->offer_count = ckpt_wire_count(&it->in, sizeof(uint64_t));
+	for (size_t i = 0; i < decl->offer_count && rc == 0; i++)
+		rc = read_offer(it, decl);
+	return it->in.bad || !decl->shape ? -EBADMSG : rc;
 }
 
-static int read_local(struct ckpt_global_plan *plan, const struct ckpt_buf *wire, int rank)
+static int read_blob(struct reading *it)
 {
-	struct ckpt_wire in = ckpt_wire_over(wire);
-	size_t count = ckpt_wire_count(&in, 4 * sizeof(uint64_t));
-	int rc = 0;
+	struct plan_blob *blob = &it->plan->blobs[it->plan->blob_count++];
 
-	for (size_t i = 0; i < count && rc == 0; i++) {
-		struct decl *decl;
-
-		rc = array_grow(&plan->decls, &plan->decl_cap, plan->decl_count, sizeof(void *));
-		decl = rc == 0 ? array_alloc(1, sizeof(*decl)) : NULL;
-		if (!decl)
-			return -ENOMEM;
-		plan->decls[plan->decl_count++] = decl;
-		decl->rank = rank;
-		rc = read_decl(plan, &in, decl);
-	}
-	return rc < 0 ? rc : ckpt_wire_end(&in);
+	blob->fqn = ckpt_wire_str(&it->in);
+	blob->size_bytes = ckpt_wire_u64(&it->in);
+	blob->rank = it->rank;
+	it->plan->load[it->rank] += blob->size_bytes;
+	return it->in.bad || !blob->fqn ? -EBADMSG : 0;
 }
 
-/* --- order ---------------------------------------------------------------------------------- */
+static int read_local(struct reading *it, const struct ckpt_buf *wire)
+{
+	struct ckpt_global_plan *plan = it->plan;
+	size_t offers_before = plan->offer_count;
+	int rc;
+
+	it->in = ckpt_wire_over(wire);
+	it->left = (struct totals){ .decls = 0 };
+	rc = read_totals(&it->in, &it->left);
+	for (size_t i = 0; i < it->left.decls && rc == 0; i++)
+		rc = read_decl(it);
+	for (size_t i = 0; i < it->left.blobs && rc == 0; i++)
+		rc = read_blob(it);
+	plan->rank_offers[it->rank] = plan->offer_count - offers_before;
+	return rc < 0 ? rc : ckpt_wire_end(&it->in);
+}
+
+static int unreadable(int rank, struct ckpt_err *err)
+{
+	return ckpt_err_set(
+		err, -EBADMSG,
+		"the plan of rank %d cannot be read; the ranks run different versions of the library",
+		rank);
+}
+
+static int read_all(struct ckpt_global_plan *plan, const struct ckpt_buf *wires,
+		    struct ckpt_err *err)
+{
+	struct reading it = { .plan = plan };
+	struct totals all = { .decls = 0 };
+	int rc;
+
+	for (int rank = 0; rank < plan->world_size; rank++) {
+		struct ckpt_wire in = ckpt_wire_over(&wires[rank]);
+
+		if (read_totals(&in, &all) < 0)
+			return unreadable(rank, err);
+	}
+	rc = make_room(plan, &all);
+	it.extents = plan->extents;
+	for (it.rank = 0; it.rank < plan->world_size && rc == 0; it.rank++) {
+		rc = read_local(&it, &wires[it.rank]);
+		if (rc == -EBADMSG)
+			return unreadable(it.rank, err);
+	}
+	return rc;
+}
+
+/* --- order --------------------------------------------------------------------------------- */
+
+static int compare_ranks(int a, int b)
+{
+	return (a > b) - (a < b);
+}
 
 static int compare_decls(const void *a, const void *b)
 {
-	const struct decl *x = *(struct decl *const *)a;
-	const struct decl *y = *(struct decl *const *)b;
+	const struct plan_decl *x = *(struct plan_decl *const *)a;
+	const struct plan_decl *y = *(struct plan_decl *const *)b;
 	int order = strcmp(x->fqn, y->fqn);
 
-	return order ? order : (x->rank > y->rank) - (x->rank < y->rank);
+	return order ? order : compare_ranks(x->rank, y->rank);
+}
+
+static int compare_blobs(const void *a, const void *b)
+{
+	const struct plan_blob *x = a;
+	const struct plan_blob *y = b;
+	int order = strcmp(x->fqn, y->fqn);
+
+	return order ? order : compare_ranks(x->rank, y->rank);
 }
 
 static int compare_u64s(const uint64_t *a, const uint64_t *b, uint32_t count)
@@ -172,190 +223,202 @@ static int compare_u64s(const uint64_t *a, const uint64_t *b, uint32_t count)
 }
 
 /* Start and size lie behind each other: one comparison. Only for offers of one tensor. */
-static int compare_boxes(const struct offer *a, const struct offer *b)
+static int compare_boxes(const struct plan_offer *a, const struct plan_offer *b)
 {
 	return compare_u64s(a->box.start, b->box.start, 2 * a->decl->dim_count);
 }
 
 static int compare_offers(const void *a, const void *b)
 {
-	const struct offer *x = *(struct offer *const *)a;
-	const struct offer *y = *(struct offer *const *)b;
-	int order = strcmp(x->decl->fqn, y->decl->fqn);
+	const struct plan_offer *x = *(struct plan_offer *const *)a;
+	const struct plan_offer *y = *(struct plan_offer *const *)b;
+	int order = compare_boxes(x, y);
 
-	if (order == 0)
-		order = compare_boxes(x, y);
-	return order ? order : (x->decl->rank > y->decl->rank) - (x->decl->rank < y->decl->rank);
+	return order ? order : compare_ranks(x->decl->rank, y->decl->rank);
 }
 
+/* Large ones first. */
 static int compare_replicas(const void *a, const void *b)
 {
-	const struct replica *x = a;
-	const struct replica *y = b;
+	const struct plan_replica *x = a;
+	const struct plan_replica *y = b;
 
 	if (x->size_bytes != y->size_bytes)
 		return x->size_bytes > y->size_bytes ? -1 : 1;
 	return (x->first > y->first) - (x->first < y->first);
 }
 
-/* --- checking -------------------------------------------------------------------------------- */
-
-/* All ranks must say the same of a tensor. */
-static int check_decls(const struct ckpt_global_plan *plan, struct ckpt_err *err)
+/* Applications name their tensors in one order on all ranks, often the sorted one: then look once. */
+static void sort(void *items, size_t count, size_t size, int (*compare)(const void *, const void *))
 {
-	for (size_t i = 1; i < plan->decl_count; i++) {
-		const struct decl *a = plan->decls[i - 1];
-		const struct decl *b = plan->decls[i];
+	char *item = items;
 
-		if (strcmp(a->fqn, b->fqn) != 0)
-			continue;
-		if (a->rank == b->rank)
-			return ckpt_err_set(
-				err, -EINVAL,
-				"rank %d gives tensor '%s' twice; give its chunks in one entry",
-				a->rank, a->fqn);
-		if (strcmp(a->dtype, b->dtype) != 0)
-			return ckpt_err_set(
-				err, -EINVAL,
-				"tensor '%s' is %s on rank %d and %s on rank %d; all ranks must agree",
-				a->fqn, a->dtype, a->rank, b->dtype, b->rank);
-		if (a->dim_count != b->dim_count ||
-		    compare_u64s(a->extents, b->extents, a->dim_count) != 0)
-			return ckpt_err_set(
-				err, -EINVAL,
-				"tensor '%s' has another shape on rank %d than on rank %d; all ranks must agree",
-				a->fqn, b->rank, a->rank);
-	}
-	return 0;
-}
-
-/*
- * The axis along which the boxes, ordered by start, differ first: a sweep along it has few of them
- * at a time.
- */
-static uint32_t sweep_axis(struct offer *const *boxes, size_t count)
-{
-	uint32_t dim_count = boxes[0]->decl->dim_count;
-
-	for (uint32_t d = 0; d < dim_count; d++) {
-		for (size_t i = 1; i < count; i++) {
-			if (boxes[i]->box.start[d] != boxes[0]->box.start[d])
-				return d;
+	for (size_t i = 1; i < count; i++, item += size) {
+		if (compare(item, item + size) > 0) {
+			qsort(items, count, size, compare);
+			return;
 		}
 	}
-	return 0;
 }
 
-/*
- * Different boxes of one tensor, ordered by start: does any lie over another? All before the axis
- * are equal in start.
- */
-static int check_disjoint(struct offer *const *boxes, size_t count, struct ckpt_err *err)
+static void order_names(struct ckpt_global_plan *plan)
 {
-	uint64_t start[CKPT_DIM_MAX];
-	uint64_t size[CKPT_DIM_MAX];
-	uint32_t dim_count = boxes[0]->decl->dim_count;
-	uint32_t axis = sweep_axis(boxes, count);
-	size_t oldest = 0;
-
-	for (size_t i = 1; i < count; i++) {
-		const struct ckpt_box *box = &boxes[i]->box;
-
-		/* Those that end before this one begins can meet none of the later ones. */
-		while (oldest < i && dim_count > 0 &&
-		       boxes[oldest]->box.start[axis] + boxes[oldest]->box.size[axis] <=
-			       box->start[axis])
-			oldest++;
-		for (size_t k = oldest; k < i; k++) {
-			if (ckpt_box_meet(&boxes[k]->box, box, dim_count, start, size))
-				return ckpt_err_set(
-					err, -EINVAL,
-					"chunks of tensor '%s' on rank %d and rank %d overlap without being equal; check how it is cut",
-					boxes[i]->decl->fqn, boxes[k]->decl->rank,
-					boxes[i]->decl->rank);
-		}
-	}
-	return 0;
+	for (size_t i = 0; i < plan->decl_count; i++)
+		plan->by_fqn[i] = &plan->decls[i];
+	sort(plan->by_fqn, plan->decl_count, sizeof(struct plan_decl *), compare_decls);
+	sort(plan->blobs, plan->blob_count, sizeof(*plan->blobs), compare_blobs);
 }
 
-static int check_cover(const struct decl *decl, struct offer *const *boxes, size_t count,
-		       struct ckpt_err *err)
-{
-	uint64_t want;
-	uint64_t have = 0;
-	int rc = ckpt_shape_bytes(decl->dtype, decl->extents, decl->dim_count, &want);
+/* --- checking names ------------------------------------------------------------------------ */
 
-	if (rc < 0)
-		return rc;
-	for (size_t i = 0; i < count; i++) {
-		if (!num_add(have, boxes[i]->size_bytes, &have))
-			return -EOVERFLOW;
-	}
-	if (have == want)
+/* Two ranks' words about one tensor. */
+static int check_pair(const struct plan_decl *a, const struct plan_decl *b, struct ckpt_err *err)
+{
+	char a_shape[CKPT_BOX_TEXT_MAX];
+	char b_shape[CKPT_BOX_TEXT_MAX];
+
+	if (a->rank == b->rank)
+		return ckpt_err_set(err, -EINVAL,
+				    "rank %d gives tensor '%s' twice; give its chunks in one entry",
+				    a->rank, a->fqn);
+	if (strcmp(a->dtype, b->dtype) == 0 && a->dim_count == b->dim_count &&
+	    compare_u64s(a->shape, b->shape, a->dim_count) == 0)
 		return 0;
 	return ckpt_err_set(
 		err, -EINVAL,
-		"chunks of all ranks hold %llu of the %llu bytes of tensor '%s'; check how it is cut",
-		(unsigned long long)have, (unsigned long long)want, decl->fqn);
+		"tensor '%s' is %s of shape %s on rank %d, and %s of shape %s on rank %d; all ranks must agree",
+		a->fqn, a->dtype, ckpt_extents_text(a->shape, a->dim_count, a_shape), a->rank,
+		b->dtype, ckpt_extents_text(b->shape, b->dim_count, b_shape), b->rank);
 }
 
-/* --- choosing ----------------------------------------------------------------------------- */
+/* What the ranks say of each tensor, in order, becomes the tensors. */
+static int join_decls(struct ckpt_global_plan *plan, struct ckpt_err *err)
+{
+	int rc = 0;
 
-static void take_offer(struct ckpt_global_plan *plan, struct offer *offer)
+	for (size_t i = 0; i < plan->decl_count && rc == 0; i++) {
+		const struct plan_decl *before = i > 0 ? plan->by_fqn[i - 1] : NULL;
+		const struct plan_decl *decl = plan->by_fqn[i];
+
+		if (before && strcmp(before->fqn, decl->fqn) == 0)
+			rc = check_pair(before, decl, err);
+		else
+			plan->tensors[plan->tensor_count++] = (struct plan_tensor){ .decl = decl };
+	}
+	return rc;
+}
+
+static int check_blobs(const struct ckpt_global_plan *plan, struct ckpt_err *err)
+{
+	size_t t = 0;
+
+	for (size_t i = 0; i < plan->blob_count; i++) {
+		const struct plan_blob *blob = &plan->blobs[i];
+
+		if (i > 0 && compare_blobs(blob - 1, blob) == 0)
+			return ckpt_err_set(err, -EINVAL,
+					    "rank %d gives blob '%s' twice; name them differently",
+					    blob->rank, blob->fqn);
+		while (t < plan->tensor_count && strcmp(plan->tensors[t].decl->fqn, blob->fqn) < 0)
+			t++;
+		if (t < plan->tensor_count && strcmp(plan->tensors[t].decl->fqn, blob->fqn) == 0)
+			return ckpt_err_set(
+				err, -EINVAL,
+				"'%s' is a blob on rank %d and a tensor on rank %d; rename one of them",
+				blob->fqn, blob->rank, plan->tensors[t].decl->rank);
+	}
+	return 0;
+}
+
+/* --- choosing ------------------------------------------------------------------------------ */
+
+static void take_offer(struct ckpt_global_plan *plan, struct plan_offer *offer)
 {
 	offer->keep = true;
 	plan->load[offer->decl->rank] += offer->size_bytes;
 }
 
-/*
- * The offers [first, first + count) are one tensor's: equal boxes become one, which is taken
- * at once where only one rank has it, and noted in plan->replicas otherwise.
- */
-static int sort_out(struct ckpt_global_plan *plan, const struct decl *decl, size_t first,
-		    size_t count, struct ckpt_err *err)
+/* Offers of equal boxes, [first, end) of by_box: taken at once where only one rank has it. */
+static int take_box(struct ckpt_global_plan *plan, size_t first, size_t end)
 {
-	struct offer **boxes = array_alloc(count + 1, sizeof(void *));
-	size_t box_count = 0;
-	int rc = boxes ? 0 : -ENOMEM;
+	int rc;
 
-	for (size_t i = first, next; i < first + count && rc == 0; i = next) {
-		for (next = i + 1; next < first + count; next++) {
+	if (end == first + 1) {
+		take_offer(plan, plan->by_box[first]);
+		return 0;
+	}
+	rc = array_grow(&plan->replicas, &plan->replica_cap, plan->replica_count,
+			sizeof(*plan->replicas));
+	if (rc == 0)
+		plan->replicas[plan->replica_count++] =
+			(struct plan_replica){ .first = first,
+					       .count = end - first,
+					       .size_bytes = plan->by_box[first]->size_bytes };
+	return rc;
+}
+
+/* The tensor's offers, ordered: equal boxes become one of @parts. */
+static int sort_out(struct ckpt_global_plan *plan, const struct plan_tensor *tensor,
+		    struct ckpt_part *parts, struct ckpt_err *err)
+{
+	struct ckpt_parts all = { .fqn = tensor->decl->fqn,
+				  .shape = tensor->decl->shape,
+				  .dim_count = tensor->decl->dim_count,
+				  .items = parts };
+	size_t end = tensor->first + tensor->count;
+	int rc = 0;
+
+	for (size_t i = tensor->first, next; i < end && rc == 0; i = next) {
+		for (next = i + 1; next < end; next++) {
 			if (compare_boxes(plan->by_box[i], plan->by_box[next]) != 0)
 				break;
 		}
-		boxes[box_count++] = plan->by_box[i];
-		if (next == i + 1) {
-			take_offer(plan, plan->by_box[i]);
-			continue;
-		}
-		rc = array_grow(&plan->replicas, &plan->replica_cap, plan->replica_count,
-				sizeof(*plan->replicas));
-		if (rc == 0)
-			plan->replicas[plan->replica_count++] =
-				(struct replica){ .first = i,
-						  .count = next - i,
-						  .size_bytes = plan->by_box[i]->size_bytes };
+		parts[all.count++] = (struct ckpt_part){ .box = plan->by_box[i]->box,
+							 .rank = plan->by_box[i]->decl->rank };
+		rc = take_box(plan, i, next);
 	}
-	if (rc == 0 && box_count > 1)
-		rc = check_disjoint(boxes, box_count, err);
-	if (rc == 0)
-		rc = check_cover(decl, boxes, box_count, err);
-	free(boxes);
+	return rc < 0 ? rc : ckpt_parts_check(&all, err);
+}
+
+/* Put the offers of every rank for each tensor behind each other, and sort them out. */
+static int take_tensors(struct ckpt_global_plan *plan, struct ckpt_err *err)
+{
+	struct ckpt_part *parts = array_alloc(plan->offer_count + 1, sizeof(*parts));
+	size_t d = 0;
+	size_t at = 0;
+	int rc = parts ? 0 : -ENOMEM;
+
+	for (size_t t = 0; t < plan->tensor_count && rc == 0; t++) {
+		struct plan_tensor *tensor = &plan->tensors[t];
+
+		tensor->first = at;
+		for (; d < plan->decl_count; d++) {
+			const struct plan_decl *decl = plan->by_fqn[d];
+
+			if (strcmp(decl->fqn, tensor->decl->fqn) != 0)
+				break;
+			for (size_t i = 0; i < decl->offer_count; i++)
+				plan->by_box[at++] = &plan->offers[decl->first_offer + i];
+		}
+		tensor->count = at - tensor->first;
+		sort(plan->by_box + tensor->first, tensor->count, sizeof(struct plan_offer *),
+		     compare_offers);
+		rc = sort_out(plan, tensor, parts, err);
+	}
+	free(parts);
 	return rc;
 }
 
 /* Large ones first, each to the holder that has the least to write. */
 static void choose_replicas(struct ckpt_global_plan *plan)
 {
-	if (plan->replica_count > 1)
-		qsort(plan->replicas, plan->replica_count, sizeof(*plan->replicas),
-		      compare_replicas);
+	sort(plan->replicas, plan->replica_count, sizeof(*plan->replicas), compare_replicas);
 	for (size_t i = 0; i < plan->replica_count; i++) {
-		const struct replica *replica = &plan->replicas[i];
-		struct offer *best = plan->by_box[replica->first];
+		const struct plan_replica *replica = &plan->replicas[i];
+		struct plan_offer *best = plan->by_box[replica->first];
 
 		for (size_t k = 1; k < replica->count; k++) {
-			struct offer *offer = plan->by_box[replica->first + k];
+			struct plan_offer *offer = plan->by_box[replica->first + k];
 
 			if (plan->load[offer->decl->rank] < plan->load[best->decl->rank])
 				best = offer;
@@ -364,65 +427,37 @@ static void choose_replicas(struct ckpt_global_plan *plan)
 	}
 }
 
-static int order_all(struct ckpt_global_plan *plan)
-{
-	plan->by_box = array_alloc(plan->offer_count + 1, sizeof(void *));
-	if (!plan->by_box)
-		return -ENOMEM;
-	for (size_t i = 0; i < plan->offer_count; i++)
-		plan->by_box[i] = &plan->offers[i];
-	if (plan->offer_count > 1)
-		qsort(plan->by_box, plan->offer_count, sizeof(void *), compare_offers);
-	if (plan->decl_count > 1)
-		qsort(plan->decls, plan->decl_count, sizeof(void *), compare_decls);
-	return 0;
-}
-
-/* The offers of @fqn that begin at @first; they are in the decls' order. */
-static size_t offers_of(const struct ckpt_global_plan *plan, const char *fqn, size_t first)
-{
-	size_t end = first;
-
-	while (end < plan->offer_count && strcmp(plan->by_box[end]->decl->fqn, fqn) == 0)
-		end++;
-	return end - first;
-}
-
-static bool is_first_decl(const struct ckpt_global_plan *plan, size_t idx)
-{
-	return idx == 0 || strcmp(plan->decls[idx - 1]->fqn, plan->decls[idx]->fqn) != 0;
-}
-
 static int assign(struct ckpt_global_plan *plan, struct ckpt_err *err)
 {
-	size_t first = 0;
-	int rc = order_all(plan);
+	int rc;
 
+	order_names(plan);
+	rc = join_decls(plan, err);
 	if (rc == 0)
-		rc = check_decls(plan, err);
-	for (size_t i = 0; i < plan->decl_count && rc == 0; i++) {
-		size_t count;
-
-		if (!is_first_decl(plan, i))
-			continue;
-		count = offers_of(plan, plan->decls[i]->fqn, first);
-		rc = sort_out(plan, plan->decls[i], first, count, err);
-		first += count;
-	}
+		rc = check_blobs(plan, err);
+	if (rc == 0)
+		rc = take_tensors(plan, err);
 	if (rc == 0)
 		choose_replicas(plan);
 	return rc;
 }
 
-/* For each rank: how many chunks it offered, and of each whether it writes it. */
+/* For each rank: how many chunks it offered, and a bit for each: it writes it. */
 static void print_keeps(const struct ckpt_global_plan *plan, struct ckpt_buf *out)
 {
-	size_t at = 0;
+	const struct plan_offer *offer = plan->offers;
 
 	for (int rank = 0; rank < plan->world_size; rank++) {
-		ckpt_wire_put_u64(out, plan->rank_offers[rank]);
-		for (size_t i = 0; i < plan->rank_offers[rank]; i++)
-			ckpt_wire_put_u64(out, plan->offers[at++].keep);
+		size_t count = plan->rank_offers[rank];
+
+		ckpt_wire_put_u64(out, count);
+		for (size_t i = 0; i < count; i += 64) {
+			uint64_t bits = 0;
+
+			for (size_t k = 0; k < num_min(64, count - i); k++)
+				bits |= (uint64_t)(offer++)->keep << k;
+			ckpt_wire_put_u64(out, bits);
+		}
 	}
 }
 
@@ -430,16 +465,12 @@ int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
 			  struct ckpt_global_plan **out, struct ckpt_buf *out_wire,
 			  struct ckpt_err *err)
 {
-	struct ckpt_global_plan *plan = plan_new(world_size);
+	struct ckpt_global_plan *plan = array_alloc(1, sizeof(*plan));
 	int rc = plan ? 0 : -ENOMEM;
 
-	for (int rank = 0; rank < world_size && rc == 0; rank++) {
-		rc = read_local(plan, &wires[rank], rank);
-		if (rc == -EBADMSG)
-			rc = ckpt_err_set(
-				err, rc,
-				"the plan of rank %d cannot be read; the ranks run different versions of the library",
-				rank);
+	if (rc == 0) {
+		plan->world_size = world_size;
+		rc = read_all(plan, wires, err);
 	}
 	if (rc == 0)
 		rc = assign(plan, err);
@@ -453,80 +484,4 @@ int ckpt_global_plan_make(const struct ckpt_buf *wires, int world_size,
 	}
 	*out = plan;
 	return 0;
-}
-
-/* --- the manifest's lines ----------------------------------------------------------------- */
-
-static uint64_t *copy_u64s(const uint64_t *values, uint32_t count)
-{
-	uint64_t *copy = array_alloc((size_t)count + 1, sizeof(*copy));
-
-	if (copy && count > 0)
-		memcpy(copy, values, count * sizeof(*copy));
-	return copy;
-}
-
-static int fill_chunk(const struct offer *offer, struct ckpt_chunk *out)
-{
-	const struct decl *decl = offer->decl;
-	struct ckpt_buf name;
-
-	ckpt_buf_init(&name);
-	ckpt_plan_shard_name(&name, (uint64_t)decl->rank, decl->fqn, offer->box.start,
-			     decl->dim_count);
-	out->shard = ckpt_buf_steal(&name);
-	out->start = copy_u64s(offer->box.start, decl->dim_count);
-	out->size = copy_u64s(offer->box.size, decl->dim_count);
-	return out->shard && out->start && out->size ? 0 : -ENOMEM;
-}
-
-static int fill_tensor(const struct ckpt_global_plan *plan, const struct decl *decl, size_t first,
-		       size_t count, struct ckpt_tensor *out)
-{
-	int rc = 0;
-
-	(void)snprintf(out->dtype, sizeof(out->dtype), "%s", decl->dtype);
-	out->dim_count = decl->dim_count;
-	out->fqn = strdup(decl->fqn);
-	out->set = strdup("");
-	out->shape = copy_u64s(decl->extents, decl->dim_count);
-	out->chunks = array_alloc(count + 1, sizeof(*out->chunks));
-	if (!out->fqn || !out->set || !out->shape || !out->chunks)
-		return -ENOMEM;
-	for (size_t i = first; i < first + count && rc == 0; i++) {
-		if (plan->by_box[i]->keep)
-			rc = fill_chunk(plan->by_box[i], &out->chunks[out->chunk_count++]);
-	}
-	return rc;
-}
-
-int ckpt_global_plan_tensors(const struct ckpt_global_plan *plan, struct ckpt_tensor_list *out)
-{
-	struct ckpt_tensor_list list = { .items = array_alloc(plan->decl_count + 1,
-							      sizeof(*list.items)) };
-	size_t first = 0;
-	int rc = list.items ? 0 : -ENOMEM;
-
-	for (size_t i = 0; i < plan->decl_count && rc == 0; i++) {
-		size_t count;
-
-		if (!is_first_decl(plan, i))
-			continue;
-		count = offers_of(plan, plan->decls[i]->fqn, first);
-		rc = fill_tensor(plan, plan->decls[i], first, count, &list.items[list.count++]);
-		first += count;
-	}
-	if (rc < 0) {
-		ckpt_tensor_list_release(&list);
-		return rc;
-	}
-	*out = list;
-	return 0;
-}
-
-void ckpt_tensor_list_release(struct ckpt_tensor_list *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		ckpt_tensor_release(&list->items[i]);
-	free(list->items);
 }

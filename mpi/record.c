@@ -7,7 +7,7 @@
 
 #include "base/num.h"
 #include "collective.h"
-#include "wire.h"
+#include "manifest_wire.h"
 
 #define NS_PER_SEC INT64_C(1000000000)
 
@@ -39,61 +39,22 @@ void ckpt_record_list_release(struct ckpt_record_list *list)
 	*list = (struct ckpt_record_list){ .items = NULL };
 }
 
-/* --- as bytes; print() and read_one() go together ---------------------------------------- */
+/* --- as bytes; print() and read_one() go together ------------------------------------------ */
 
 static void print(const struct ckpt_known_shard *record, struct ckpt_buf *out)
 {
-	const struct ckpt_shard *shard = &record->shard;
-	uint64_t sum_count = ckpt_block_count(shard->size_bytes, shard->block_bytes);
-	const uint64_t numbers[] = {
-		shard->size_bytes,	  shard->mode,	    (uint64_t)shard->mtime_ns,
-		shard->has_rank,	  shard->rank,	    shard->has_xxh128,
-		shard->xxh128.hi,	  shard->xxh128.lo, shard->block_bytes,
-		shard->pack_offset_bytes, record->ino,	    (uint64_t)record->ctime_ns,
-	};
-
-	ckpt_wire_put_str(out, shard->path);
-	ckpt_wire_put_str(out, shard->pack);
-	ckpt_wire_put_u64s(out, numbers, sizeof(numbers) / sizeof(numbers[0]));
-	ckpt_wire_put_u64(out, sum_count);
-	ckpt_wire_put_u64s(out, shard->sums, sum_count);
-}
-
-static void read_numbers(struct ckpt_wire *in, struct ckpt_known_shard *out)
-{
-	struct ckpt_shard *shard = &out->shard;
-
-	shard->size_bytes = ckpt_wire_u64(in);
-	shard->mode = (uint32_t)ckpt_wire_u64(in);
-	shard->mtime_ns = (int64_t)ckpt_wire_u64(in);
-	shard->has_rank = ckpt_wire_u64(in) != 0;
-	shard->rank = ckpt_wire_u64(in);
-	shard->has_xxh128 = ckpt_wire_u64(in) != 0;
-	shard->xxh128.hi = ckpt_wire_u64(in);
-	shard->xxh128.lo = ckpt_wire_u64(in);
-	shard->block_bytes = ckpt_wire_u64(in);
-	shard->pack_offset_bytes = ckpt_wire_u64(in);
-	out->ino = ckpt_wire_u64(in);
-	out->ctime_ns = (int64_t)ckpt_wire_u64(in);
+	ckpt_wire_put_shard(out, &record->shard);
+	ckpt_wire_put_u64(out, record->ino);
+	ckpt_wire_put_u64(out, (uint64_t)record->ctime_ns);
 }
 
 static int read_one(struct ckpt_wire *in, struct ckpt_known_shard *out)
 {
-	const char *path = ckpt_wire_str(in);
-	const char *pack = ckpt_wire_str(in);
-	size_t sum_count;
+	int rc = ckpt_wire_shard(in, &out->shard);
 
-	read_numbers(in, out);
-	sum_count = ckpt_wire_count(in, sizeof(uint64_t));
-	if (in->bad || !path)
-		return -EBADMSG;
-	out->shard.path = strdup(path);
-	out->shard.pack = pack ? strdup(pack) : NULL;
-	out->shard.sums = array_alloc(sum_count + 1, sizeof(uint64_t));
-	if (!out->shard.path || (pack && !out->shard.pack) || !out->shard.sums)
-		return -ENOMEM;
-	ckpt_wire_u64s(in, out->shard.sums, sum_count);
-	return 0;
+	out->ino = ckpt_wire_u64(in);
+	out->ctime_ns = (int64_t)ckpt_wire_u64(in);
+	return rc == 0 && in->bad ? -EBADMSG : rc;
 }
 
 static int read_all(const struct ckpt_buf *from, struct ckpt_record_list *out)

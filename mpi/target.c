@@ -17,10 +17,12 @@
 #include "base/path.h"
 #include "base/version.h"
 #include "collective.h"
+#include "job_progress.h"
+#include "rollcall.h"
 #include "wire.h"
 
-/* A session is due so often. Source: ckptfs-format(5) "The commit". */
-#define TOUCH_MS 10000
+/* A session is due every 10 seconds; people want to see it move. */
+#define TOUCH_MS 1000
 
 void ckpt_target_init(struct ckpt_target *target, struct ckpt_mpi *job, const char *path,
 		      bool is_new)
@@ -97,17 +99,33 @@ static int open_folder(struct ckpt_target *target, struct stat *st, struct ckpt_
 	return rc;
 }
 
-/* The session stays alive while this process waits or writes. */
+/* Into the session: `ckptfs ls` and the status of a mount show it. */
+static void tell_progress(const struct ckpt_target *target)
+{
+	const struct ckpt_mpi *job = target->job;
+	struct ckpt_mpi_progress known = { .bytes_total = 0 };
+	struct ckpt_save_progress told = { .rank_count = (uint64_t)job->info.global_world_size };
+
+	if (ckpt_progress_known(job, &known)) {
+		told.bytes_done = known.bytes_done;
+		told.bytes_total = known.bytes_total;
+		told.slowest_rank = (uint64_t)known.slowest_rank;
+	}
+	memcpy(told.since, target->since, sizeof(told.since));
+	/* Where the folder is gone, the next write or the commit says so. */
+	ckpt_ignore(ckpt_open_tell(target->store, target->name.data, &told, NULL));
+}
+
+/* The session stays alive while this process waits or writes. Any thread; one of several does it. */
 static void touch(void *ctx)
 {
 	struct ckpt_target *target = ctx;
+	uint_fast64_t before_ms = atomic_load(&target->touched_ms);
 	uint64_t now_ms = ckpt_clock_mono_ms();
 
-	if (now_ms - target->touched_ms < TOUCH_MS)
-		return;
-	target->touched_ms = now_ms;
-	/* Where the folder is gone, the next write or the commit says so. */
-	ckpt_ignore(ckpt_open_touch(target->store, target->name.data, NULL));
+	if (now_ms - before_ms >= TOUCH_MS &&
+	    atomic_compare_exchange_strong(&target->touched_ms, &before_ms, now_ms))
+		tell_progress(target);
 }
 
 static int begin_in_store(struct ckpt_target *target, const struct ckpt_place *place,
@@ -127,7 +145,9 @@ static int begin_in_store(struct ckpt_target *target, const struct ckpt_place *p
 	if (rc < 0)
 		return rc;
 	if (target->is_new) {
-		target->touched_ms = ckpt_clock_mono_ms();
+		(void)ckpt_clock_rfc3339(target->since);
+		tell_progress(target);
+		atomic_store(&target->touched_ms, ckpt_clock_mono_ms());
 		target->job->tick = touch;
 		target->job->tick_ctx = target;
 	}
@@ -213,14 +233,13 @@ static int attach(void *ctx, struct ckpt_err *err)
 int ckpt_target_set_up(struct ckpt_target *target)
 {
 	bool coordinates = ckpt_job_is_coordinator(target->job);
-	int rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, coordinates, begin,
-			      target);
+	int rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, true,
+			      coordinates ? begin : NULL, target);
 
 	if (rc == 0)
 		rc = tell(target);
 	if (rc == 0)
-		rc = ckpt_job_run(target->job, CKPT_MPI_SET_UP_STORAGE_WRITER, !coordinates, attach,
-				  target);
+		rc = ckpt_job_go_on(target->job, !coordinates, attach, target);
 	return rc;
 }
 
@@ -370,6 +389,11 @@ static int commit(void *ctx, struct ckpt_err *err)
 
 	if (rc == 0)
 		rc = ckpt_commit(target->store, target->name.data, &options, &result, err);
+	/* Its remedy is for a checkpoint that stays open; a save's is marked aborted. */
+	if (rc == -ENOSPC && target->is_new)
+		return ckpt_err_prefix(err, rc,
+				       "cannot save '%s'; free some space, then save it again",
+				       target->path);
 	if (rc < 0)
 		return rc;
 	assert(result.name);
@@ -428,17 +452,15 @@ int ckpt_target_finish(struct ckpt_target *target, const struct ckpt_record_list
 
 /* --- failure ------------------------------------------------------------------------------- */
 
-int ckpt_target_fail(struct ckpt_target *target, int code)
+/* The table into the open checkpoint, if this job made it. */
+static void mark_aborted(struct ckpt_target *target)
 {
-	struct ckpt_mpi *job = target->job;
-	int marker = job->broken ? job->reporter : job->config.coordinator;
 	struct ckpt_buf table;
 
-	if (!target->is_new || target->committed || !target->store || target->name.len_bytes == 0 ||
-	    job->info.global_rank != marker)
-		return code;
+	if (!target->is_new || target->committed || !target->store || target->name.len_bytes == 0)
+		return;
 	ckpt_buf_init(&table);
-	ckpt_job_print_failures(job, &table);
+	ckpt_job_print_failures(target->job, &table);
 	/*
 	 * The failure that is reported is the one that led here; the name can be saved again
 	 * either way.
@@ -447,5 +469,15 @@ int ckpt_target_fail(struct ckpt_target *target, int code)
 		ckpt_ignore(
 			ckpt_open_mark_aborted(target->store, target->name.data, table.data, NULL));
 	ckpt_buf_release(&table);
+}
+
+int ckpt_target_fail(struct ckpt_target *target, int code)
+{
+	struct ckpt_mpi *job = target->job;
+	int marker = job->broken ? job->reporter : job->config.coordinator;
+
+	if (job->info.global_rank == marker)
+		mark_aborted(target);
+	ckpt_roll_part(job);
 	return code;
 }

@@ -5,10 +5,12 @@
 #ifndef CKPT_MPI_TARGET_H
 #define CKPT_MPI_TARGET_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "job.h"
 #include "record.h"
@@ -26,7 +28,8 @@ struct ckpt_target {
 	struct ckpt_buf name; /* of the open checkpoint, below the store */
 	uint64_t ino;	      /* of its folder, as the coordinator sees it */
 	int dirfd;
-	uint64_t touched_ms; /* when the session was, last */
+	char since[CKPT_RFC3339_SIZE];	 /* when it was begun */
+	atomic_uint_fast64_t touched_ms; /* when the session was, last */
 };
 
 /* What the commit is told besides the records. */

@@ -17,8 +17,12 @@ void ckpt_wire_put_u64(struct ckpt_buf *out, uint64_t value)
 
 void ckpt_wire_put_u64s(struct ckpt_buf *out, const uint64_t *values, size_t count)
 {
+#if __BYTE_ORDER == __LITTLE_ENDIAN
+	ckpt_buf_add(out, values, count * sizeof(*values));
+#else
 	for (size_t i = 0; i < count; i++)
 		ckpt_wire_put_u64(out, values[i]);
+#endif
 }
 
 void ckpt_wire_put_str(struct ckpt_buf *out, const char *text)
@@ -49,6 +53,11 @@ static const char *take(struct ckpt_wire *in, uint64_t bytes)
 	return here;
 }
 
+void ckpt_wire_skip(struct ckpt_wire *in, uint64_t bytes)
+{
+	(void)take(in, bytes);
+}
+
 uint64_t ckpt_wire_u64(struct ckpt_wire *in)
 {
 	const char *here = take(in, sizeof(uint64_t));
@@ -62,8 +71,17 @@ uint64_t ckpt_wire_u64(struct ckpt_wire *in)
 
 void ckpt_wire_u64s(struct ckpt_wire *in, uint64_t *out, size_t count)
 {
+#if __BYTE_ORDER == __LITTLE_ENDIAN
+	/* More than the message holds is no product that overflows, but bad. */
+	const char *here = count <= in->len_bytes ? take(in, count * sizeof(*out)) : NULL;
+
+	in->bad = in->bad || !here;
+	if (here && count > 0)
+		memcpy(out, here, count * sizeof(*out));
+#else
 	for (size_t i = 0; i < count; i++)
 		out[i] = ckpt_wire_u64(in);
+#endif
 }
 
 size_t ckpt_wire_count(struct ckpt_wire *in, size_t each)

@@ -25,6 +25,8 @@ struct ckpt_wire {
 
 struct ckpt_wire ckpt_wire_over(const struct ckpt_buf *buf);
 uint64_t ckpt_wire_u64(struct ckpt_wire *in);
+/** ckpt_wire_skip - pass over @bytes. */
+void ckpt_wire_skip(struct ckpt_wire *in, uint64_t bytes);
 void ckpt_wire_u64s(struct ckpt_wire *in, uint64_t *out, size_t count);
 /**
  * ckpt_wire_count - a number of things of at least @each bytes that follow: more than there is
