@@ -131,7 +131,8 @@ requires() {
 available() {
   case "$1" in
   fuse) [ -r /dev/fuse ] && [ -w /dev/fuse ] && [ -x "$CKPT_BIN/mount.ckptfs" ] ;;
-  mpi) command -v mpirun >/dev/null && [ -x "$CKPT_BIN/ckptfs-mpi" ] ;;
+  mpi) command -v "$CKPTFS_MPIRUN" >/dev/null && [ -x "$CKPT_BIN/ckptfs-mpi" ] ;;
+  openmpi) [ "$CKPT_MPI" = openmpi ] ;;
   root) [ "$(id -u)" -eq 0 ] ;;
   loop) [ "$(id -u)" -eq 0 ] && losetup -f >/dev/null 2>&1 ;;
   faults) [ -x "$CKPT_FAULTS/ckptfs" ] ;;

@@ -26,4 +26,28 @@ int mpi_test_size(void);
 /** mpi_test_fail - "rank N: …" on stderr; returns 1. */
 int mpi_test_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* The subcommands. */
+int mpi_test_async(int argc, char **argv);
+int mpi_test_async_alone(int argc, char **argv);
+int mpi_test_async_speed(int argc, char **argv);
+int mpi_test_causes(int argc, char **argv);
+int mpi_test_faults(int argc, char **argv);
+int mpi_test_faults_alone(int argc, char **argv);
+int mpi_test_faults_begin(int argc, char **argv);
+int mpi_test_faults_again(int argc, char **argv);
+int mpi_test_faults_lost(int argc, char **argv);
+int mpi_test_progress(int argc, char **argv);
+int mpi_test_files(int argc, char **argv);
+int mpi_test_global(int argc, char **argv);
+int mpi_test_latest(int argc, char **argv);
+int mpi_test_metadata(int argc, char **argv);
+int mpi_test_placement(int argc, char **argv);
+int mpi_test_read(int argc, char **argv);
+int mpi_test_seed(int argc, char **argv);
+int mpi_test_seed_alone(int argc, char **argv);
+int mpi_test_signals(int argc, char **argv);
+int mpi_test_strides(int argc, char **argv);
+int mpi_test_writer(int argc, char **argv);
+int mpi_test_writer_alone(int argc, char **argv);
+
 #endif

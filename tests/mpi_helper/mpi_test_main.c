@@ -11,6 +11,28 @@ static int rank;
 static int size = 1;
 
 static const struct mpi_test tests[] = {
+	{ "async", "STORE", false, mpi_test_async },
+	{ "async-alone", "STORE", true, mpi_test_async_alone },
+	{ "async-speed", "STORE MIB", false, mpi_test_async_speed },
+	{ "faults", "STORE", false, mpi_test_faults },
+	{ "faults-again", "PATH...", false, mpi_test_faults_again },
+	{ "faults-alone", "STORE", true, mpi_test_faults_alone },
+	{ "faults-begin", "", false, mpi_test_faults_begin },
+	{ "faults-lost", "STORE OUT SPEC...", false, mpi_test_faults_lost },
+	{ "progress", "CASE PATH", false, mpi_test_progress },
+	{ "global", "matrix|faults|stop|large STORE", false, mpi_test_global },
+	{ "metadata", "CASE|all|refused PATH", false, mpi_test_metadata },
+	{ "placement", "FILE", true, mpi_test_placement },
+	{ "read", "CASE PATH [NUMBER]", false, mpi_test_read },
+	{ "files", "PATH CASE...", false, mpi_test_files },
+	{ "latest", "GROUP NAME|none [WORDS...]", false, mpi_test_latest },
+	{ "signals", "", false, mpi_test_signals },
+	{ "causes", "CASE PATH RANK PHASE ENAME", false, mpi_test_causes },
+	{ "seed", "PATH", false, mpi_test_seed },
+	{ "seed-alone", "save|load PATH [PHASE]", true, mpi_test_seed_alone },
+	{ "writer", "CASE PATH", false, mpi_test_writer },
+	{ "writer-alone", "CASE PATH", true, mpi_test_writer_alone },
+	{ "strides", "STORE", false, mpi_test_strides },
 	{ .name = NULL },
 };
 
