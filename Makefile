@@ -2,16 +2,34 @@
 # own tree (make B=build/asan CFLAGS=...). `make help` lists the targets.
 # CC, CPPFLAGS, CFLAGS and LDFLAGS are the user's and come last; ours are CKPT_*.
 
+# MPI=mpich: with MPICH, which may be installed beside the MPI that mpicc stands for, in a tree of its own.
+ifeq ($(MPI),mpich)
+B ?= build/mpich
+MPICC ?= mpicc.mpich
+MPIFORT ?= mpifort.mpich
+# Debian builds parallel HDF5 for Open MPI alone, by default.
+H5PFC ?=
+CKPTFS_MPIRUN ?= mpirun.mpich
+FAST_TAGS := fast,mpi,!long
+export CKPTFS_MPIRUN
+else ifeq ($(origin MPI),command line)
+$(error MPI=$(MPI) is not known; there is MPI=mpich, for others give MPICC and CKPTFS_MPIRUN)
+endif
 B ?= build
+FAST_TAGS ?= fast,!long
 prefix ?= /usr/local
 bindir ?= $(prefix)/bin
 sbindir ?= $(prefix)/sbin
 libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir ?= $(prefix)/share/man
+docdir ?= $(prefix)/share/doc/ckptfs
 CFLAGS ?= -O2 -g
+FFLAGS ?= -O2 -g
 PKG_CONFIG ?= pkg-config
 MPICC ?= mpicc
+MPIFORT ?= mpifort
+H5PFC ?= h5pfc
 BATS ?= bats
 CLANG_FORMAT ?= clang-format
 CLANG_TIDY ?= clang-tidy
@@ -40,6 +58,9 @@ MPI_COMPILE := $(shell $(MPICC) --showme:compile 2>/dev/null || $(MPICC) -compil
 MPI_LIBS := $(shell $(MPICC) --showme:link 2>/dev/null || $(MPICC) -link_info 2>/dev/null | cut -d' ' -f2-)
 MPI_CFLAGS := $(call as_system,$(filter -I% -D%,$(MPI_COMPILE)))
 HAVE_MPI := $(if $(MPI_LIBS),yes)
+HAVE_FORTRAN := $(and $(HAVE_MPI),$(shell $(MPIFORT) --version 2>/dev/null))
+# h5pfc prints its compiler, then the arguments.
+HDF5_FLAGS := $(if $(and $(HAVE_FORTRAN),$(H5PFC)),$(shell $(H5PFC) -show 2>/dev/null | cut -d' ' -f2-))
 
 # --- flags ----------------------------------------------------------------------
 
@@ -52,6 +73,9 @@ unhardened := $(strip $(filter -O0 -Og,$(CFLAGS))$(findstring -fsanitize,$(CFLAG
 CKPT_CFLAGS := $(CKPT_WARNINGS) -fPIC -fstack-protector-strong $(if $(unhardened),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 CKPT_LDFLAGS := -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
 compile = $(CC) $(CKPT_CPPFLAGS) $(CKPT_CFLAGS) $(EXTRA_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+# gfortran 12 takes every allocatable that is assigned to for uninitialized.
+CKPT_FFLAGS := -std=f2008 -Wall -Wextra -Wno-uninitialized -Wno-maybe-uninitialized -Wno-function-elimination -ffp-contract=off -fPIC
+compile_fortran = $(MPIFORT) $(CKPT_FFLAGS) $(filter -fsanitize%,$(CFLAGS)) $(FFLAGS)
 link = $(CC) $(CKPT_CFLAGS) $(CFLAGS) $(CKPT_LDFLAGS) $(LDFLAGS)
 
 # --- sources and products -------------------------------------------------------
@@ -64,6 +88,7 @@ MPI_LIB_SRC := $(filter-out $(MPI_PROG_SRC),$(sort $(wildcard mpi/*.c)))
 HELPER_SRC := $(sort $(wildcard tests/helper/*.c))
 PMPI_SRC := tests/mpi_helper/pmpi_count.c
 MPI_HELPER_SRC := $(filter-out $(PMPI_SRC),$(sort $(wildcard tests/mpi_helper/*.c)))
+EXAMPLE_SRC := mpi/examples/heat.c
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE_OBJ := $(call objects,$(CORE_SRC))
 CLI_OBJ := $(call objects,$(CLI_SRC))
@@ -73,6 +98,9 @@ MPI_LIB_OBJ := $(call objects,$(MPI_LIB_SRC))
 HELPER_OBJ := $(call objects,$(HELPER_SRC))
 MPI_HELPER_OBJ := $(call objects,$(MPI_HELPER_SRC))
 PMPI_OBJ := $(call objects,$(PMPI_SRC))
+EXAMPLE_OBJ := $(call objects,$(EXAMPLE_SRC))
+# The module, as an application compiles it; its .mod lies beside it.
+MODULE_OBJ := $(B)/obj/mpi/ckptfs_mpi_f90.o
 
 CORE_LIB := $(B)/libckptfs-core.a
 MPI_STATIC := $(B)/libckptfs-mpi.a
@@ -87,17 +115,21 @@ PRODUCTS += $(if $(and $(HAVE_FUSE),$(FS_SRC)),$(B)/mount.ckptfs)
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_LIB_SRC)),$(MPI_STATIC) $(MPI_SHARED) $(MPI_PC))
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_PROG_SRC)),$(B)/ckptfs-mpi)
 PRODUCTS += $(if $(HELPER_SRC),$(B)/ckpt-test)
-PRODUCTS += $(if $(HAVE_MPI),$(B)/ckpt-mpi-test $(B)/libpmpi-count.so)
+PRODUCTS += $(if $(HAVE_MPI),$(B)/ckpt-mpi-test $(B)/libpmpi-count.so $(B)/heat)
+PRODUCTS += $(if $(HAVE_FORTRAN),$(B)/ckpt-fortran-test)
+PRODUCTS += $(if $(HDF5_FLAGS),$(B)/heat-f90)
 BUILT_SRC := $(CORE_SRC) $(CLI_SRC) $(if $(HAVE_FUSE),$(FS_SRC)) \
-	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC)) $(HELPER_SRC)
+	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC) $(EXAMPLE_SRC)) $(HELPER_SRC)
 
 all: $(PRODUCTS) ## build the programs and libraries
 	$(if $(HAVE_FUSE),,@echo 'left out: mount.ckptfs (no fuse3; install libfuse3-dev)')
 	$(if $(HAVE_MPI),,@echo 'left out: ckptfs-mpi, libckptfs-mpi (no $(MPICC); install libopenmpi-dev)')
+	$(if $(HAVE_FORTRAN),,@echo 'left out: what is written in Fortran (no $(MPIFORT); install gfortran)')
+	$(if $(or $(HDF5_FLAGS),$(if $(HAVE_FORTRAN),,yes)),,@echo 'left out: heat-f90 ($(if $(H5PFC),no $(H5PFC); install libhdf5-openmpi-dev,no parallel HDF5 for this MPI))')
 	@:
 
 # Objects are made anew when the commands that make them change.
-FLAGS_TEXT = $(compile) $(FUSE_CFLAGS) $(MPI_CFLAGS) | $(link)
+FLAGS_TEXT = $(compile) $(FUSE_CFLAGS) $(MPI_CFLAGS) | $(link) | $(compile_fortran)
 $(B)/flags: FORCE
 	$(if $(MISSING),@echo 'cannot build: $(MISSING) not found by $(PKG_CONFIG); run scripts/install-deps' >&2; exit 1)
 	@mkdir -p $(@D)
@@ -106,6 +138,8 @@ $(B)/flags: FORCE
 $(CORE_OBJ): EXTRA_CFLAGS = $(CORE_CFLAGS)
 $(FS_OBJ): EXTRA_CFLAGS = $(FUSE_CFLAGS)
 $(MPI_LIB_OBJ) $(MPI_PROG_OBJ) $(MPI_HELPER_OBJ) $(PMPI_OBJ): EXTRA_CFLAGS = $(MPI_CFLAGS)
+# Built as an application is. No fused operations: the field is compared bit for bit.
+$(EXAMPLE_OBJ): EXTRA_CFLAGS = $(MPI_CFLAGS) -Impi -ffp-contract=off
 # What ckptfs_mpi.h does not declare is no part of the interface.
 $(MPI_LIB_OBJ): EXTRA_CFLAGS += -fvisibility=hidden
 $(B)/obj/%.o: %.c $(B)/flags
@@ -138,6 +172,19 @@ $(B)/ckpt-test: $(HELPER_OBJ) $(CORE_LIB)
 $(B)/ckpt-mpi-test: $(MPI_HELPER_OBJ) $(MPI_STATIC)
 	$(call say,LD,$@)$(link) -pie -o $@ $^ $(MPI_LIBS) $(CORE_LIBS)
 
+$(B)/heat: $(EXAMPLE_OBJ) $(MPI_STATIC)
+	$(call say,LD,$@)$(link) -pie -o $@ $^ $(MPI_LIBS) $(CORE_LIBS)
+
+$(MODULE_OBJ): mpi/ckptfs_mpi.f90 $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,FC,$<)$(compile_fortran) -J $(@D) -c -o $@ $<
+
+$(B)/ckpt-fortran-test: tests/mpi_helper/fortran_test.f90 $(MODULE_OBJ) $(MPI_STATIC)
+	$(call say,FC,$@)$(compile_fortran) -I $(dir $(MODULE_OBJ)) -pthread -o $@ $^ $(CORE_LIBS)
+
+$(B)/heat-f90: mpi/examples/heat.f90 $(MODULE_OBJ) $(MPI_STATIC)
+	$(call say,FC,$@)$(compile_fortran) -I $(dir $(MODULE_OBJ)) -pthread -o $@ $^ $(HDF5_FLAGS) $(CORE_LIBS)
+
 # Preloaded by tests: counts the MPI calls of a program.
 $(B)/libpmpi-count.so: $(PMPI_OBJ)
 	$(call say,LD,$@)$(link) -shared -o $@ $^ $(MPI_LIBS)
@@ -159,8 +206,8 @@ faults: ## build the tree whose system calls can be made to fail (build/faults)
 # Run a second time without passthrough; tag once is for what takes its time, however bytes move.
 MOUNT_TESTS = $(sort $(wildcard tests/2?-fs-*.bats))
 
-check: all ## run the fast tests (under a minute)
-	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags 'fast,!long' tests
+check: all ## run the fast tests (under a minute) [MPI=mpich: those of MPI, built with MPICH]
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags '$(FAST_TAGS)' tests
 
 # Tests that wait for quiet times and for large clients more than they work: they run beside the others.
 WAITING_TESTS = $(sort $(wildcard tests/60-client-*.bats)) tests/25-fs-autocommit.bats tests/25-fs-removal.bats
@@ -183,8 +230,8 @@ test-others:
 test-waiting:
 	$(Q)$(run_bats) --filter-tags '!long' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
 
-test-long: all faults ## run what takes long, in slices that go on where the last one stopped
-	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long
+test-long: all faults ## run what takes long, in slices that go on where the last one stopped; then break lines on purpose
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long && scripts/mutants
 
 bench: all ## print speeds as ratios to the native file system and to peers
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/bench.py $(BENCH)
@@ -211,7 +258,8 @@ tsan: ## build with the thread sanitizer, run the tests of the index and the mou
 
 MAN_PAGES := $(wildcard index/cli/*.1 fs/*.8 index/store/*.5 mpi/*.1 mpi/*.3)
 man_dest = $(mandir)/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
-HEADERS := $(wildcard mpi/ckptfs_mpi.h mpi/ckptfs_mpi.f90)
+HEADERS := $(wildcard mpi/ckptfs_mpi.h mpi/ckptfs_mpi_placement.h mpi/ckptfs_mpi.f90)
+EXAMPLES := $(wildcard mpi/examples/*)
 # Source and destination of every installed file, joined by a colon.
 INSTALL_PROGS := $(foreach p,$(filter %/ckptfs %/ckptfs-mpi,$(PRODUCTS)),$(p):$(bindir)/$(notdir $(p))) \
 	$(foreach p,$(filter %/mount.ckptfs,$(PRODUCTS)),$(p):$(sbindir)/$(notdir $(p))) \
@@ -219,6 +267,7 @@ INSTALL_PROGS := $(foreach p,$(filter %/ckptfs %/ckptfs-mpi,$(PRODUCTS)),$(p):$(
 INSTALL_DATA := $(foreach p,$(filter $(MPI_STATIC),$(PRODUCTS)),$(p):$(libdir)/$(notdir $(p))) \
 	$(foreach p,$(filter $(MPI_PC),$(PRODUCTS)),$(p):$(libdir)/pkgconfig/$(notdir $(p))) \
 	$(if $(HAVE_MPI),$(foreach p,$(HEADERS),$(p):$(includedir)/$(notdir $(p)))) \
+	$(if $(HAVE_MPI),$(foreach p,$(EXAMPLES),$(p):$(docdir)/examples/$(notdir $(p)))) \
 	$(foreach p,$(MAN_PAGES),$(p):$(call man_dest,$(p)))
 INSTALL_LINK := $(if $(filter $(MPI_SHARED),$(PRODUCTS)),$(libdir)/libckptfs-mpi.so)
 put = install -D -m $(1) '$(word 1,$(subst :, ,$(2)))' '$(DESTDIR)$(word 2,$(subst :, ,$(2)))' &&
@@ -258,10 +307,11 @@ style: ## check ceilings of files and functions, and unique names
 
 # A stamp a source: it is looked at again when it, or a header that its object knows, has changed.
 TIDY_STAMPS := $(patsubst %.c,$(B)/tidy/%.ok,$(BUILT_SRC))
-tidy_checks = $(if $(filter index/cli/% mpi/cli_% tests/%,$<),--checks=-concurrency-mt-unsafe)
+tidy_checks = $(if $(filter index/cli/% mpi/cli_% mpi/examples/% tests/%,$<),--checks=-concurrency-mt-unsafe)
 $(patsubst %.c,$(B)/tidy/%.ok,$(CORE_SRC)): EXTRA_CFLAGS = $(CORE_CFLAGS)
 $(patsubst %.c,$(B)/tidy/%.ok,$(FS_SRC)): EXTRA_CFLAGS = $(FUSE_CFLAGS)
 $(patsubst %.c,$(B)/tidy/%.ok,$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC)): EXTRA_CFLAGS = $(MPI_CFLAGS)
+$(patsubst %.c,$(B)/tidy/%.ok,$(EXAMPLE_SRC)): EXTRA_CFLAGS = $(MPI_CFLAGS) -Impi
 $(B)/tidy/%.ok: %.c $(B)/obj/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)$(CLANG_TIDY) --quiet $(tidy_checks) $< -- $(CKPT_CPPFLAGS) $(EXTRA_CFLAGS) $(CPPFLAGS) 2>$@.log \

@@ -37,6 +37,20 @@ ranks() {
   mpirun "${root[@]}" --oversubscribe -n "$n" "$@"
 }
 
+# kill_after_commit N CMD…: N ranks, killed (-9) when the first of their checkpoints is committed
+kill_after_commit() {
+  local launcher
+  ranks "$@" >killed.log 2>&1 &
+  launcher=$!
+  until ckptfs ls store/heat 2>/dev/null | grep -q ' committed '; do
+    kill -0 "$launcher" 2>/dev/null || fail "it had ended before it could be killed: $(cat killed.log)"
+    sleep 0.05
+  done
+  # The ranks, not mpirun, which then ends by itself and takes its own files away.
+  pkill -KILL -P "$(pgrep -d, -P "$launcher")" || true
+  wait "$launcher" 2>/dev/null || true
+}
+
 find_model() {
   local kept=$build/demo/model.safetensors
   if [ -n "${MODEL:-}" ]; then
@@ -134,7 +148,16 @@ show ckptfs ls store
 show ckptfs undelete store/run1/step-200
 cmp again.safetensors mnt/run1/step-200/model.safetensors || fail "undelete gave other bytes"
 
-say "10. Unmount; nothing is left behind"
+say "10. A simulation is killed, and goes on with another number of ranks: the same field, bit for bit"
+heat=(heat --store store --group heat --grid 384 384 --steps 6000 --every 300)
+ranks 4 "${heat[@]}" --out whole.field --group heat-whole
+printf '$ mpirun -n 4 %s --out again.field & …; kill -9\n' "${heat[*]}"
+kill_after_commit 4 "${heat[@]}" --out again.field
+show ckptfs ls store/heat
+ranks 3 "${heat[@]}" --out again.field
+show cmp whole.field again.field
+
+say "11. Unmount; nothing is left behind"
 show ckptfs umount mnt
 cd /
 rm -rf "$scratch"
