@@ -246,13 +246,15 @@ asan: ## build with address and undefined-behaviour sanitizers, run the fast tes
 	$(Q)UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) B=build/asan \
 		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' check
 
-# Programs that run for their own sake take minutes there, and nothing of ours runs beside them.
+# Programs that run for their own sake take minutes there, and nothing of ours runs beside them. Of MPI only what
+# needs no MPI runtime: Open MPI's own races are not ours to find.
 TSAN_TESTS = $(wildcard tests/10-index-*.bats) \
 	$(filter-out $(addprefix tests/,20-fs-run.bats 25-fs-programs.bats 25-fs-many.bats),$(MOUNT_TESTS))
 
-tsan: ## build with the thread sanitizer, run the tests of the index and the mount
+tsan: ## build with the thread sanitizer, run the tests of the index, the mount and the asynchronous save
 	$(Q)$(MAKE) B=build/tsan CFLAGS='$(SAN_CFLAGS) -fsanitize=thread' all
 	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' $(TSAN_TESTS)
+	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) -f 'a process alone' tests/35-mpi-async.bats
 
 # --- installation ---------------------------------------------------------------
 

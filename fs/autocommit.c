@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/path.h"
+#include "candidates.h"
 #include "gesture.h"
 #include "group.h"
 #include "resave.h"
@@ -48,16 +49,6 @@ struct seen {
 	bool reopened; /* a checkpoint that was taken back: the kernel has to be told */
 };
 
-/* A folder that may be complete. */
-struct candidate {
-	char *name;
-	uint64_t due_ms;   /* when to look again */
-	uint64_t calm_ms;  /* nothing in it has changed since */
-	uint64_t again_ms; /* how long to wait after the next failure */
-	struct ckpt_calm calm;
-	bool looked; /* calm and calm_ms are set */
-};
-
 /* A checkpoint that was committed here by a rule. */
 struct done {
 	char *name;
@@ -79,8 +70,7 @@ struct autocommit {
 	size_t done_count, done_cap;
 	_Atomic bool yield; /* give the commit up: somebody wants to write */
 	/* The thread's own. */
-	struct candidate *candidates;
-	size_t candidate_count, candidate_cap;
+	struct candidates candidates;
 };
 
 /* --- what was seen ------------------------------------------------------------------------ */
@@ -135,29 +125,8 @@ static uint64_t quiet_ms(const struct autocommit *ac)
 
 static void add_candidate(struct autocommit *ac, const char *name)
 {
-	struct candidate candidate = { .due_ms = ckpt_clock_mono_ms(), .again_ms = AGAIN_MIN_MS };
-
-	for (size_t i = 0; i < ac->candidate_count; i++) {
-		/* Look at once: it has changed, and counts as quiet from now on. */
-		if (strcmp(ac->candidates[i].name, name) == 0) {
-			ac->candidates[i].due_ms = candidate.due_ms;
-			return;
-		}
-	}
-	candidate.name = strdup(name);
-	if (!candidate.name || array_grow(&ac->candidates, &ac->candidate_cap, ac->candidate_count,
-					  sizeof(candidate)) < 0) {
-		free(candidate.name);
+	if (candidates_add(&ac->candidates, name, AGAIN_MIN_MS) < 0)
 		fs_log_once("out of memory: '%s' is not committed by rule", name);
-		return;
-	}
-	ac->candidates[ac->candidate_count++] = candidate;
-}
-
-static void drop_candidate(struct autocommit *ac, size_t idx)
-{
-	free(ac->candidates[idx].name);
-	ac->candidates[idx] = ac->candidates[--ac->candidate_count];
 }
 
 /* A checkpoint that is saved again lies under a temporary name of this mount's choice. */
@@ -308,11 +277,15 @@ static bool commit(struct autocommit *ac, struct candidate *candidate, const cha
 
 /* --- looking ----------------------------------------------------------------------------------- */
 
+static uint64_t look_ms(const struct autocommit *ac)
+{
+	return num_min(num_max(quiet_ms(ac) / 4, LOOK_MIN_MS), LOOK_MAX_MS);
+}
+
 /* Has it been quiet long enough? Sets when to look again. -ENOENT: it is gone. */
 static int is_quiet(struct autocommit *ac, struct candidate *candidate, bool *out)
 {
 	uint64_t now_ms = ckpt_clock_mono_ms();
-	uint64_t step_ms = num_min(num_max(quiet_ms(ac) / 4, LOOK_MIN_MS), LOOK_MAX_MS);
 	struct ckpt_calm calm;
 	int rc = ckpt_calm_of(ckpt_store_fd(ac->fs->store), candidate->name, &calm);
 
@@ -325,7 +298,7 @@ static int is_quiet(struct autocommit *ac, struct candidate *candidate, bool *ou
 	}
 	*out = now_ms - candidate->calm_ms >= quiet_ms(ac) &&
 	       !summing_is_busy(ac->fs, candidate->name, quiet_ms(ac));
-	candidate->due_ms = now_ms + step_ms;
+	candidate->due_ms = now_ms + look_ms(ac);
 	if (candidate->calm_ms + quiet_ms(ac) > now_ms)
 		candidate->due_ms = num_min(candidate->due_ms, candidate->calm_ms + quiet_ms(ac));
 	return 0;
@@ -352,6 +325,22 @@ static int ask_rules(struct autocommit *ac, const struct candidate *candidate,
 	return rc;
 }
 
+/*
+ * Of a group's checkpoints the one that was seen first is committed first, for the sequence number
+ * tells which is the latest. But none waits for longer than half a quiet time: the other may be
+ * written for hours, or fail.
+ */
+static bool waits_for_older(struct autocommit *ac, struct candidate *candidate)
+{
+	const struct candidate *older = candidates_older(&ac->candidates, candidate);
+	uint64_t now_ms = ckpt_clock_mono_ms();
+
+	if (!older || now_ms - candidate->calm_ms >= quiet_ms(ac) + 2 * look_ms(ac))
+		return false;
+	candidate->due_ms = num_max(older->due_ms, now_ms + 1);
+	return true;
+}
+
 /* True: there is nothing more to do about it. */
 static bool look_at(struct autocommit *ac, struct candidate *candidate)
 {
@@ -363,7 +352,7 @@ static bool look_at(struct autocommit *ac, struct candidate *candidate)
 	    state != CKPT_STATE_OPEN || !may_be_complete(ac->fs, candidate->name) ||
 	    is_quiet(ac, candidate, &quiet) < 0)
 		return true;
-	if (!quiet)
+	if (!quiet || waits_for_older(ac, candidate))
 		return false;
 	if (ask_rules(ac, candidate, &verdict) < 0 || !verdict.complete)
 		return true;
@@ -372,10 +361,13 @@ static bool look_at(struct autocommit *ac, struct candidate *candidate)
 
 static void look_at_due(struct autocommit *ac)
 {
-	for (size_t i = ac->candidate_count; i > 0 && !ac->fs->ending; i--) {
-		if (ac->candidates[i - 1].due_ms <= ckpt_clock_mono_ms() &&
-		    look_at(ac, &ac->candidates[i - 1]))
-			drop_candidate(ac, i - 1);
+	struct candidates *list = &ac->candidates;
+
+	for (size_t i = 0; i < list->count && !ac->fs->ending;) {
+		if (list->items[i].due_ms <= ckpt_clock_mono_ms() && look_at(ac, &list->items[i]))
+			candidates_drop(list, i);
+		else
+			i++;
 	}
 }
 
@@ -387,8 +379,8 @@ static void wait_locked(struct autocommit *ac)
 	uint64_t due_ms = UINT64_MAX;
 	struct timespec until;
 
-	for (size_t i = 0; i < ac->candidate_count; i++)
-		due_ms = num_min(due_ms, ac->candidates[i].due_ms);
+	for (size_t i = 0; i < ac->candidates.count; i++)
+		due_ms = num_min(due_ms, ac->candidates.items[i].due_ms);
 	until.tv_sec = (time_t)(due_ms / MS_PER_SEC);
 	until.tv_nsec = (long)(due_ms % MS_PER_SEC) * NS_PER_MS;
 	while (!ac->ending && ac->seen_count == 0) {
@@ -453,11 +445,9 @@ static void release(struct autocommit *ac)
 {
 	for (size_t i = 0; i < ac->seen_count; i++)
 		free(ac->seen[i].path);
-	while (ac->candidate_count > 0)
-		drop_candidate(ac, ac->candidate_count - 1);
 	while (ac->done_count > 0)
 		drop_done(ac, &ac->dones[ac->done_count - 1]);
-	free(ac->candidates);
+	candidates_release(&ac->candidates);
 	free(ac->dones);
 	free(ac->committing);
 	pthread_cond_destroy(&ac->changed);

@@ -283,6 +283,20 @@ commits_in_log() {
   ok ckptfs verify "$store"
 }
 
+@test "checkpoints that are complete at almost the same time are committed in the order they were written in" {
+  local i
+  mount_store "$store" "$mnt" autocommit=2
+  for i in $(seq 1 8); do
+    shards "$run/step-$i" 1
+    metadata "$run/step-$i"
+  done
+  for i in $(seq 1 8); do eventually 20 is_committed "run1/step-$i" || return 1; done
+  ok ckptfs ls --json "$store"
+  jq -e 'sort_by(.step) == sort_by(.seq)' <<<"$stdout" >/dev/null || fail "they were not"
+  assert_eq "$(readlink "$mnt/run1/.ckptfs/latest")" ../step-8
+  umount_store "$mnt"
+}
+
 @test "many checkpoints at once are all committed, each once, and unmounting does not wait for quiet ones" {
   local i
   mount_store "$store" "$mnt" autocommit=6
