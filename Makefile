@@ -10,13 +10,13 @@ MPIFORT ?= mpifort.mpich
 # Debian builds parallel HDF5 for Open MPI alone, by default.
 H5PFC ?=
 CKPTFS_MPIRUN ?= mpirun.mpich
-FAST_TAGS := fast,mpi,!long
+FAST_TAGS := fast,mpi,!slow,!long
 export CKPTFS_MPIRUN
 else ifeq ($(origin MPI),command line)
 $(error MPI=$(MPI) is not known; there is MPI=mpich, for others give MPICC and CKPTFS_MPIRUN)
 endif
 B ?= build
-FAST_TAGS ?= fast,!long
+FAST_TAGS ?= fast,!slow,!long
 prefix ?= /usr/local
 bindir ?= $(prefix)/bin
 sbindir ?= $(prefix)/sbin
@@ -207,7 +207,7 @@ faults: ## build the tree whose system calls can be made to fail (build/faults)
 MOUNT_TESTS = $(sort $(wildcard tests/2?-fs-*.bats))
 
 check: all ## run the fast tests (under a minute) [MPI=mpich: those of MPI, built with MPICH]
-	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags '$(FAST_TAGS)' tests
+	$(Q)CKPTFS_BUILD=$(abspath $(B)) $(BATS) --filter-tags '$(FAST_TAGS)' $(MORE_TAGS) tests
 
 # Tests that wait for quiet times and for large clients more than they work: they run beside the others.
 WAITING_TESTS = $(sort $(wildcard tests/60-client-*.bats)) tests/25-fs-autocommit.bats tests/25-fs-removal.bats
@@ -242,9 +242,11 @@ demo: ## install what is missing, build, and show what it does on a real model [
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/demo.sh
 
 SAN_CFLAGS := -O1 -g -fno-omit-frame-pointer
-asan: ## build with address and undefined-behaviour sanitizers, run the fast tests
+# Tag sanitized: too slow for make check, and worth it here.
+asan: ## build with address and undefined-behaviour sanitizers, run the fast tests and some more
 	$(Q)UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) B=build/asan \
-		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' check
+		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		MORE_TAGS='--filter-tags sanitized,!long' check
 
 # Programs that run for their own sake take minutes there, and nothing of ours runs beside them. Of MPI only what
 # needs no MPI runtime: Open MPI's own races are not ours to find.

@@ -110,6 +110,7 @@ setup() {
   says 'part of'
 }
 
+# bats test_tags=slow,sanitized
 @test "cat gives the bytes of a shard, of an open file, of a loose file" {
   local path
   for path in run1/step-1/big.bin run1/step-1/empty run1/step-1/sub/deep/note.txt run1/step-2.tmp/big.bin run1/config.json; do

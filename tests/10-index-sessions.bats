@@ -171,6 +171,7 @@ leave_session() {
   assert_eq "$(cat "$tmp/was_read")" 'big.bin empty sub/deep/note.txt'
 }
 
+# bats test_tags=slow,sanitized
 @test "a living session that writes is waited for, then named" {
   ckpt-test session "$store" run1/step-1.partial tell=writing ready sleep=60 >"$tmp/out" 3>&- &
   local pid=$!
@@ -191,6 +192,7 @@ errno_of() {
   try ckpt-test "$1" "$store" "${@:2}"
 }
 
+# bats test_tags=slow,sanitized
 @test "a living session that makes sums is waited for as long as it lives" {
   ckpt-test session "$store" run1/step-1.partial tell=summing ready sleep=3 "sum=$open/big.bin" tell=idle sleep=60 >"$tmp/out" 3>&- &
   local pid=$!
@@ -270,6 +272,7 @@ errno_of() {
   ok ckptfs abort "$store/big.partial"
 }
 
+# bats test_tags=slow,sanitized
 @test "a session ends with the commit of its checkpoint, and its process is told" {
   ckpt-test session "$store" run1/step-1.partial tell=idle ready sleep=2 tell=writing >"$tmp/out" 3>&- &
   local pid=$! rc=0
@@ -283,6 +286,7 @@ errno_of() {
   says EROFS
 }
 
+# bats test_tags=slow,sanitized
 @test "a session goes with its checkpoint when that is renamed" {
   ckpt-test session "$store" run1/step-1.partial tell=writing ready sleep=2 "sum=$store/run1/step-3.tmp/big.bin" tell=idle >"$tmp/out" 3>&- &
   local pid=$!

@@ -488,7 +488,7 @@ fault_loop() {
   [ "$total" -ge "$at_least" ] || fail "only $total faults fired"
 }
 
-# bats test_tags=slow,fault
+# bats test_tags=slow,sanitized,slow,fault
 @test "wherever rm is killed, the checkpoint is whole, in its place or in the trash" {
   requires faults
   make_template
@@ -497,7 +497,7 @@ fault_loop() {
   calls='openat mkdirat pwrite fsync renameat unlinkat fstatat' fault_loop 25 kill is_whole ckptfs rm "$tmp/copy/run1/step-1"
 }
 
-# bats test_tags=slow,fault
+# bats test_tags=slow,sanitized,slow,fault
 @test "whichever call of rm fails, it says so or has done it, and the checkpoint is whole" {
   requires faults
   make_template
@@ -507,7 +507,7 @@ fault_loop() {
   calls='mkdirat pwrite fsync renameat' fault_loop 8 ENOSPC is_whole ckptfs rm "$tmp/copy/run1/step-1"
 }
 
-# bats test_tags=slow,fault
+# bats test_tags=slow,sanitized,slow,fault
 @test "wherever undelete is killed or fails, the checkpoint is whole, in its place or in the trash" {
   requires faults
   make_template
@@ -537,7 +537,7 @@ is_purged_or_whole() {
   assert_eq "$(trash)" '' 'what is left in the trash'
 }
 
-# bats test_tags=slow,fault
+# bats test_tags=slow,sanitized,slow,fault
 @test "wherever gc is killed or fails, nothing half is brought back, and the next gc ends it" {
   requires faults
   make_template

@@ -54,6 +54,7 @@ setup() {
   umount_store "$mnt"
 }
 
+# bats test_tags=slow,sanitized
 @test "what plain tools move and remove beside the mount goes, and what was open stays readable" {
   committed run1/step-2 2
   mount_store "$store" "$mnt"
@@ -122,6 +123,7 @@ setup() {
   umount_store "$mnt"
 }
 
+# bats test_tags=slow,sanitized
 @test "a manifest under a temporary name commits nothing" {
   committed run1/step-2 2
   mount_store "$store" "$mnt"
@@ -135,6 +137,7 @@ setup() {
   umount_store "$mnt"
 }
 
+# bats test_tags=slow,sanitized
 @test "with verify=read a damaged block is EIO and one log line that says where, what and what to do; the others are read" {
   local line
   ckpt-test flip "$store/run1/step-1/big.bin" 1500000 4
@@ -206,6 +209,7 @@ setup() {
   umount_store "$mnt"
 }
 
+# bats test_tags=slow,sanitized
 @test "a manifest that is damaged beside the mount is EIO or no checkpoint any more, and the others stay" {
   committed run1/step-2 2
   mount_store "$store" "$mnt"

@@ -175,6 +175,7 @@ in_namespace() {
   says /proc
 }
 
+# bats test_tags=slow,sanitized
 @test "a dead mount is told as such, cleared by umount, and by the next mount" {
   local pid
   mount_store "$store" "$mnt"

@@ -196,6 +196,7 @@ on_both() {
   umount_store "$mnt"
 }
 
+# bats test_tags=slow,sanitized
 @test "a file with hard links is found for as long as it has a name" {
   mount_store "$store" "$mnt"
   mkdir "$mnt/d"

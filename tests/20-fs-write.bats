@@ -54,6 +54,7 @@ answers() {
   same "$stored/file" "$tmp/plain"
 }
 
+# bats test_tags=slow,sanitized
 @test "a random sequence of reads, writes, truncations, mappings, holes and copies leaves what it leaves on a plain file" {
   local seed=${FSX_SEED:-$RANDOM$RANDOM}
   echo "seed $seed"

@@ -376,7 +376,7 @@ a_waiting_open() {
   umount_store "$mnt"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "verify_ttl bounds how long a verification is trusted" {
   shards 3000000
   mount_store "$store" "$mnt" verify_ttl=1

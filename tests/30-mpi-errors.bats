@@ -21,7 +21,7 @@ once() {
   assert_eq "$(grep -cF -- "$1" <<<"$stderr")" 1 "lines that say '$1'"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "misuse is exit 2, said once, and touches nothing" {
   snapshot "$store" >"$tmp/before"
   fails 2 mpi 2 save "$store/step-1"
@@ -36,7 +36,7 @@ once() {
   same "$tmp/before" "$tmp/after"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "an input that is missing, no safetensors file, or cut is named" {
   fails 1 mpi 2 save "$store/step-1" --from "$tmp/none.safetensors"
   says none.safetensors
@@ -49,7 +49,7 @@ once() {
   nothing_committed
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "a name that is taken or not allowed is refused" {
   committed step-1
   snapshot "$store" >"$tmp/before"

@@ -8,7 +8,7 @@ setup() {
   new_store
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "2 ranks save, 1 and 3 load: the same model, and packed shards are the slices of the input" {
   make_model "$tmp/model" small
   mv "$tmp/model" "$tmp/model.safetensors"
@@ -90,7 +90,7 @@ setup() {
   umount_store "$mnt"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "damage in a pack is named with the shard, its block and the pack; the mount answers EIO for that shard only" {
   requires fuse
   local offset size mnt=$tmp/mnt

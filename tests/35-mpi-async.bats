@@ -16,7 +16,7 @@ all_cases() {
   assert_eq "$(find "$store" -name '*.partial')" '' 'open checkpoints that are left'
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "an asynchronous save keeps the bytes of the moment it began, while two ranks compute on; faults in both halves fail it" {
   all_cases mpi-test 2 async
 }

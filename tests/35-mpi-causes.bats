@@ -95,7 +95,7 @@ the_cause_says() {
   nothing_committed
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "write_data: a rank whose file system is read-only is EROFS on that rank alone" {
   requires root
   only_rank 1 "mount --bind $store $store && mount -o remount,bind,ro $store"
@@ -274,7 +274,7 @@ small_files_only() {
   the_fault_says 3 '1 prepare_global_plan ENOENT' load "$store/step-1" --to "$tmp/out" --coordinator 1
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "read_data: a shard that is missing is ENOENT, a damaged one EBADMSG, on the rank that reads it" {
   ok mpi 2 save "$store/step-1" --from "$tmp/model.safetensors"
   ckpt-test flip "$store/step-1/$shard_of_1" 1000 1

@@ -18,7 +18,7 @@ teardown() {
   drop_mounts
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "misuse of an option is exit 2, said once, and touches nothing" {
   local options
   snapshot "$store" >"$tmp/before"
@@ -48,7 +48,7 @@ teardown() {
   done
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "no rank's second command runs before every rank's first has ended, and the commit is between them" {
   export noted=$tmp/noted
   ok mpi 3 save "$store/a" --from "$model" --pre-commit 'sleep 0.$((CKPTFS_RANK * 2)); test ! -e .ckptfs/manifest.jsonl && echo pre >>"$noted"' \
@@ -56,7 +56,7 @@ teardown() {
   assert_eq "$(cat "$noted")" "$(printf '%s\n' pre pre pre post post post)"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "a first command that fails is a vote: the rank, its exit status and its last words are named, nothing is committed" {
   on_ranks 3 save "$store/a" --from "$model" --pre-commit '[ $CKPTFS_RANK = 1 ] || exit 0; echo first >&2; printf "no\troom\n" >&2; exit 3' \
     --post-commit "touch '$tmp/post'"
@@ -107,7 +107,7 @@ teardown() {
   xargs kill <"$store/a/pid.1"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "of a load, the first command runs before the output takes its name, and keeps it from that" {
   ok mpi 2 save "$store/a" --from "$model"
   export out=$tmp/out
@@ -130,7 +130,7 @@ teardown() {
   says_like '^ckptfs-mpi: rank 0 .*: pre_commit: ' '^ckptfs-mpi: rank 1 .*: pre_commit: '
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "every rank writes its table, an empty one or the failing ranks" {
   ok mpi 2 save "$store/a" --from "$model" --failures "$tmp/t"
   assert_eq "$(cat "$tmp/t.0" "$tmp/t.1")" $'{"failures":[]}\n{"failures":[]}'
@@ -152,7 +152,7 @@ teardown() {
   [ ! -e "$tmp/t.2" ]
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "a mesh cuts by its placements, and what was saved comes back on any number of ranks" {
   local placements
   for placements in S0,S1 S1,S0 R,S1 S0,S0; do
@@ -170,7 +170,7 @@ teardown() {
   slice "$model" compare "$tmp/out"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "layout global, blobs and the background are to be had from the command line" {
   local size
   random_bytes 7 5000 >"$tmp/rng"
@@ -190,7 +190,7 @@ teardown() {
   says "$tmp/none" 'rank 0 on '
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "faults of the background are met from the command line" {
   CKPTFS_FAULT=write_data_async@1 on_ranks 2 save "$store/a" --from "$model" --async
   all_told '1 write_data_async EIO'
@@ -201,7 +201,7 @@ teardown() {
   [ ! -e "$tmp/out" ]
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "the bar is drawn where it is asked for, no wider than the terminal, and is erased" {
   local line width
   ok mpi 2 save "$store/a" --from "$model"
@@ -254,7 +254,7 @@ teardown() {
   assert_eq "$(ls "$store/.ckptfs/saves" 2>/dev/null)" ''
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "bench measures in one JSON object or a table, and leaves nothing behind, also when it fails" {
   requires jq
   ok mpi 2 bench "$store" --size 8MiB --rounds 2 --json

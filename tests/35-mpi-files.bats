@@ -82,7 +82,7 @@ damage() {
   assert_eq "$(state_of run1/step-slow)" committed
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "latest is the newest committed checkpoint, on every rank" {
   ok mpi-test 2 latest "$store/run1" none
   committed run1/step-1 1

@@ -33,7 +33,7 @@ with open(sys.argv[1], "wb") as out:
 END
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "two ranks write one standard safetensors file; other numbers of ranks load the same model from it" {
   two_dims "$tmp/in.safetensors"
   ok mpi 2 save "$store/run1/step-5" --from "$tmp/in.safetensors" --layout global --step 5

@@ -51,7 +51,7 @@ job_is_gone() {
 
 # --- side by side ------------------------------------------------------------------------------
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "two jobs save different names of one store at once, and both are committed, each with its own bytes" {
   other_model "$tmp/other.safetensors"
   job a "$store/run/a" --from "$tmp/model.safetensors"
@@ -108,7 +108,7 @@ job_is_gone() {
 
 # --- one after the other -----------------------------------------------------------------------------
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "an aborted save tells its table in 'ckptfs show', and its name is saved again" {
   CKPTFS_FAULT=write_data@1:enospc on_ranks 2 save "$store/run/step-1" --from "$tmp/model.safetensors"
   all_told '1 write_data ENOSPC'
@@ -156,7 +156,7 @@ killed_in() {
   [ $((SECONDS - begin)) -lt 20 ] || fail "the job took $((SECONDS - begin)) s to end"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "a rank that is killed while it writes takes the job down; nothing is half there, and the name is saved again" {
   killed_in write_data 1 save "$store/step-1" --from "$tmp/model.safetensors" --timeout 10
   after_kill step-1

@@ -8,7 +8,7 @@ setup() {
   new_store
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "saved on 2 ranks by rows, columns, grids and alike, any boxes into any memory are the bytes that were saved" {
   local seed=${CKPT_SEED:-$RANDOM}
   echo "seed: $seed (CKPT_SEED repeats it)"
@@ -24,7 +24,7 @@ setup() {
   ok ckptfs verify "$store"
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "what all 4 ranks want is read once on the node, into memory, strided memory and through a function" {
   ok mpi-test 4 read save "$store/step-1"
   ok mpi-test 4 read once "$store/step-1" 1
@@ -40,7 +40,7 @@ setup() {
     unshare --fork --pid --mount-proc ckpt-mpi-test read once "$store/step-1" 2
 }
 
-# bats test_tags=fast
+# bats test_tags=slow,sanitized
 @test "damage in what all ranks want is told of the one rank that read it, with shard and block" {
   local shard
   ok mpi-test 4 read save "$store/step-1"
