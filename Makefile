@@ -220,15 +220,17 @@ test: ## install what is missing, build, run all tests but the long ones [CLIENT
 	$(Q)$(MAKE) all
 	$(Q)$(MAKE) faults
 	$(Q)$(MAKE) -j2 test-others test-waiting
+	@echo 'What may not run beside others:'
+	$(Q)$(run_bats) --filter-tags 'alone,!long' tests
 	@echo 'The mount again, with the reads going through the daemon:'
 	$(Q)CKPTFS_MOUNT_OPTIONS=passthrough=off $(run_bats) --filter-tags '!long,!passthrough,!once' $(MOUNT_TESTS)
 
 test-others:
-	$(Q)$(run_bats) --filter-tags '!long' $(OTHER_TESTS)
+	$(Q)$(run_bats) --filter-tags '!long,!alone' $(OTHER_TESTS)
 
 # Shown when all of them are done: two reports in one would be hard to read.
 test-waiting:
-	$(Q)$(run_bats) --filter-tags '!long' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
+	$(Q)$(run_bats) --filter-tags '!long,!alone' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
 
 test-long: all faults ## run what takes long, in slices that go on where the last one stopped; then break lines on purpose
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long && scripts/mutants

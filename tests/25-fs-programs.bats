@@ -286,6 +286,8 @@ ledger() {
   umount_store "$mnt"
 }
 
+# It opens every mount of the machine, those of other tests, too.
+# bats test_tags=alone
 @test "stress-ng's file system class, all at once and verified, leaves nothing behind and breaks nothing" {
   requires stress-ng
   stress_all "$run/w.tmp" 5

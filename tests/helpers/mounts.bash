@@ -54,8 +54,7 @@ drop_mounts() {
   while read -r pid mnt; do
     sed 's/^/log: /' "$mnt.log"
     ! is_mounted "$mnt" || unmount "$mnt" || rc=1
-    # It may be in the middle of one sync, of a disk that other tests keep busy.
-    if ! gone_within 60 "$pid"; then
+    if ! gone_within 10 "$pid"; then
       echo "FAILED: the daemon $pid of '$mnt' did not end"
       kill -KILL "$pid"
       rc=1
