@@ -202,21 +202,6 @@ static size_t key_length(struct mpi_parse *parse, const char *name, const char *
 	return 0;
 }
 
-/* Numbers and booleans stay what they are; everything else is a string. */
-static void add_meta_value(struct ckpt_buf *out, const char *text)
-{
-	struct ckpt_json *value = NULL;
-	enum ckpt_json_kind kind = CKPT_JSON_STRING;
-
-	if (ckpt_json_parse(text, strlen(text), &value, NULL) == 0)
-		kind = ckpt_json_kind(value);
-	if (kind == CKPT_JSON_BOOL || kind == CKPT_JSON_INT || kind == CKPT_JSON_REAL)
-		ckpt_json_print(value, out);
-	else
-		ckpt_buf_add_json_str(out, text);
-	ckpt_json_free(value);
-}
-
 /* Kept as "{…" with one member an option; close_meta() ends it. */
 static int take_meta(struct mpi_parse *parse, const char *text)
 {
@@ -235,7 +220,7 @@ static int take_meta(struct mpi_parse *parse, const char *text)
 	ckpt_buf_add_char(meta, meta->len_bytes ? ',' : '{');
 	ckpt_buf_add_json_str(meta, key.data);
 	ckpt_buf_add_char(meta, ':');
-	add_meta_value(meta, text + key_len + 1);
+	ckpt_json_print_scalar(text + key_len + 1, meta);
 	ckpt_buf_release(&key);
 	return ckpt_buf_check(meta);
 }

@@ -286,3 +286,17 @@ int ckpt_json_decode(const struct ckpt_json *object, const struct ckpt_json_fiel
 	}
 	return 0;
 }
+
+void ckpt_json_print_scalar(const char *text, struct ckpt_buf *out)
+{
+	struct ckpt_json *value = NULL;
+	enum ckpt_json_kind kind = CKPT_JSON_STRING;
+
+	if (ckpt_json_parse(text, strlen(text), &value, NULL) == 0)
+		kind = ckpt_json_kind(value);
+	if (kind == CKPT_JSON_BOOL || kind == CKPT_JSON_INT || kind == CKPT_JSON_REAL)
+		ckpt_json_print(value, out);
+	else
+		ckpt_buf_add_json_str(out, text);
+	ckpt_json_free(value);
+}

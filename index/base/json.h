@@ -54,6 +54,11 @@ int ckpt_json_each(const struct ckpt_json *object,
 		   int (*fn)(void *ctx, const char *key, const struct ckpt_json *value), void *ctx);
 /** ckpt_json_print - append @value, compact, one line, keys in document order. */
 void ckpt_json_print(const struct ckpt_json *value, struct ckpt_buf *out);
+/**
+ * ckpt_json_print_scalar - append a word of a command line: a number or a boolean as what it is,
+ * everything else as a string. @text: UTF-8
+ */
+void ckpt_json_print_scalar(const char *text, struct ckpt_buf *out);
 
 /* One expected member of an object: see ckpt_json_decode. */
 struct ckpt_json_field {

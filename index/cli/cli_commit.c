@@ -28,21 +28,6 @@ struct commit {
 
 /* --- --meta K=V --------------------------------------------------------------------- */
 
-/* Numbers and booleans stay what they are; everything else is a string. */
-static void add_meta_value(struct ckpt_buf *out, const char *text)
-{
-	struct ckpt_json *value = NULL;
-	enum ckpt_json_kind kind = CKPT_JSON_STRING;
-
-	if (ckpt_json_parse(text, strlen(text), &value, NULL) == 0)
-		kind = ckpt_json_kind(value);
-	if (kind == CKPT_JSON_BOOL || kind == CKPT_JSON_INT || kind == CKPT_JSON_REAL)
-		ckpt_json_print(value, out);
-	else
-		ckpt_buf_add_json_str(out, text);
-	ckpt_json_free(value);
-}
-
 static bool check_meta(const struct option_list *list, size_t idx)
 {
 	const char *text = list->items[idx];
@@ -90,7 +75,7 @@ static bool make_meta(const struct option_list *list, char **out)
 		ckpt_buf_add_char(&object, i > 0 ? ',' : '{');
 		ckpt_buf_add_json_str(&object, key.data);
 		ckpt_buf_add_char(&object, ':');
-		add_meta_value(&object, list->items[i] + key_len + 1);
+		ckpt_json_print_scalar(list->items[i] + key_len + 1, &object);
 	}
 	ckpt_buf_add_char(&object, '}');
 	ckpt_buf_release(&key);
