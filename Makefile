@@ -212,6 +212,9 @@ check: all ## run the fast tests (under a minute) [MPI=mpich: those of MPI, buil
 # Tests that wait for quiet times and for large clients more than they work: they run beside the others.
 WAITING_TESTS = $(sort $(wildcard tests/60-client-*.bats)) tests/25-fs-autocommit.bats tests/25-fs-removal.bats
 OTHER_TESTS = $(filter-out $(WAITING_TESTS),$(sort $(wildcard tests/*.bats)))
+# Each lane has the mounts of its own: a namespace that a test makes takes a copy of all that it sees along, and keeps
+# other tests' daemons alive.
+apart = $(if $(filter 0,$(shell id -u)),unshare --mount)
 run_bats = CKPTFS_BUILD=$(abspath $(B)) CLIENTS=$(CLIENTS) $(BATS)
 
 # In steps of their own: what install-deps brings is looked for by a make started after it.
@@ -226,11 +229,11 @@ test: ## install what is missing, build, run all tests but the long ones [CLIENT
 	$(Q)CKPTFS_MOUNT_OPTIONS=passthrough=off $(run_bats) --filter-tags '!long,!passthrough,!once' $(MOUNT_TESTS)
 
 test-others:
-	$(Q)$(run_bats) --filter-tags '!long,!alone' $(OTHER_TESTS)
+	$(Q)$(apart) env $(run_bats) --filter-tags '!long,!alone' $(OTHER_TESTS)
 
 # Shown when all of them are done: two reports in one would be hard to read.
 test-waiting:
-	$(Q)$(run_bats) --filter-tags '!long,!alone' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
+	$(Q)$(apart) env $(run_bats) --filter-tags '!long,!alone' $(WAITING_TESTS) >$(B)/test-waiting.log 2>&1; code=$$?; cat $(B)/test-waiting.log; exit $$code
 
 test-long: all faults ## run what takes long, in slices that go on where the last one stopped; then break lines on purpose
 	$(Q)CKPTFS_BUILD=$(abspath $(B)) scripts/test-long && scripts/mutants
