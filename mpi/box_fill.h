@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
+#include "base/box.h"
 #include "base/err.h"
-#include "box.h"
 #include "store/store.h"
 
 struct ckpt_fill;

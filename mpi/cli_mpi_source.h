@@ -4,8 +4,8 @@
 #ifndef CKPT_MPI_CLI_MPI_SOURCE_H
 #define CKPT_MPI_CLI_MPI_SOURCE_H
 
+#include "base/box.h"
 #include "base/err.h"
-#include "box.h"
 #include "cli_mpi.h"
 #include "format/format.h"
 

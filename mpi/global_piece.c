@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/box.h"
 #include "base/num.h"
-#include "box.h"
 #include "job_progress.h"
 #include "wire.h"
 

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cover.h"
 #include "base/num.h"
-#include "cover.h"
 #include "format/format.h"
 #include "plan_internal.h"
 #include "wire.h"

@@ -5,7 +5,7 @@
 #ifndef CKPT_MPI_PLAN_INTERNAL_H
 #define CKPT_MPI_PLAN_INTERNAL_H
 
-#include "box.h"
+#include "base/box.h"
 #include "plan.h"
 
 /* What one rank says of one tensor. Text is borrowed from the wire. */

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/box.h"
+#include "base/cover.h"
 #include "base/num.h"
 #include "base/path.h"
-#include "box.h"
-#include "cover.h"
 #include "format/format.h"
 #include "plan.h"
 #include "strides.h"

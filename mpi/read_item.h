@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/box.h"
 #include "base/err.h"
-#include "box.h"
 #include "box_fill.h"
 #include "ckptfs_mpi.h"
 #include "strides.h"

@@ -102,7 +102,7 @@ void ckpt_read_share_free(struct ckpt_read_share *share)
 /* The same on every rank that wants the same. */
 static struct ckpt_digest key_of(const struct ckpt_read_item *item)
 {
-	uint64_t words[2 + 2 * CKPT_MPI_DIM_MAX] = { item->tensor != NULL, item->manifest_idx };
+	uint64_t words[2 + 2 * CKPT_DIM_MAX] = { item->tensor != NULL, item->manifest_idx };
 	size_t count = 2;
 
 	for (uint32_t d = 0; item->tensor && d < item->tensor->dim_count; d++) {

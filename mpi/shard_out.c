@@ -175,7 +175,7 @@ static int gathered_bytes(struct ckpt_shard_out *out, const struct ckpt_strided 
 int ckpt_shard_out_bytes(struct ckpt_shard_out *out, size_t idx, uint64_t offset, size_t len,
 			 const void **out_data, struct ckpt_err *err)
 {
-	uint64_t tight[CKPT_MPI_DIM_MAX];
+	uint64_t tight[CKPT_DIM_MAX];
 	const unsigned char *copy = out->staged[idx];
 	struct ckpt_strided box;
 	bool in_memory = ckpt_shard_out_memory(out, idx, &box);

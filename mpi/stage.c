@@ -106,7 +106,7 @@ static int ask(struct ckpt_shard_out *out, size_t idx, unsigned char *to, struct
 static int copy_chunk(struct ckpt_shard_out *out, size_t idx, unsigned char *to,
 		      struct ckpt_err *err)
 {
-	uint64_t tight[CKPT_MPI_DIM_MAX];
+	uint64_t tight[CKPT_DIM_MAX];
 	struct ckpt_strided box;
 
 	if (!ckpt_shard_out_memory(out, idx, &box))

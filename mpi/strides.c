@@ -40,7 +40,7 @@ bool ckpt_strides_are_dense(const struct ckpt_strided *box)
 
 void ckpt_strides_tight(const struct ckpt_strided *box, uint64_t *out)
 {
-	uint32_t order[CKPT_MPI_DIM_MAX]; /* dimensions, the slowest in memory first */
+	uint32_t order[CKPT_DIM_MAX]; /* dimensions, the slowest in memory first */
 	uint64_t stride = 1;
 
 	for (uint32_t d = 0; d < box->dim_count; d++) {
@@ -94,7 +94,7 @@ static void copy_row(unsigned char *to, const unsigned char *from, const struct 
 /* All runs, in the order of the loops. */
 static void copy_all(const struct ckpt_copy *copy, const unsigned char *from, unsigned char *to)
 {
-	uint64_t at[CKPT_MPI_DIM_MAX] = { 0 };
+	uint64_t at[CKPT_DIM_MAX] = { 0 };
 	uint32_t outer = copy->dim_count - 1;
 
 	if (copy->dim_count == 0) {
@@ -176,7 +176,7 @@ void ckpt_slab_at(const struct ckpt_strided *box, uint64_t offset, uint64_t room
 
 void ckpt_slab_gather(const struct ckpt_strided *box, const struct ckpt_slab *slab, void *out)
 {
-	uint64_t dense[CKPT_MPI_DIM_MAX];
+	uint64_t dense[CKPT_DIM_MAX];
 	struct ckpt_strided part = *box;
 
 	part.size = slab->size;

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/box.h"
 #include "base/err.h"
-#include "box.h"
 
 /* A box of at least one element in memory; everything borrowed, dim_count extents each. */
 struct ckpt_strided {
@@ -47,8 +47,8 @@ void ckpt_strides_copy(const struct ckpt_strided *box, const uint64_t *out_strid
 struct ckpt_slab {
 	uint64_t offset; /* in the stored bytes */
 	uint64_t len;
-	uint64_t first[CKPT_MPI_DIM_MAX]; /* the box of it, in the box */
-	uint64_t size[CKPT_MPI_DIM_MAX];
+	uint64_t first[CKPT_DIM_MAX]; /* the box of it, in the box */
+	uint64_t size[CKPT_DIM_MAX];
 };
 
 /**

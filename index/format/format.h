@@ -9,11 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/box.h"
 #include "base/buf.h"
 #include "base/err.h"
-
-/* Tensors of more dimensions do not occur (PyTorch's own limit is 64). */
-#define CKPT_DIM_MAX 64
 
 /**
  * ckpt_dtype_size - bytes of one element of @dtype, named as safetensors does ("F32", "BF16",

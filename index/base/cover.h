@@ -5,14 +5,14 @@
  * any mesh of ranks cut them in the first place: O(n log n) a level of cuts.
  * Only what no plane takes apart is compared box by box.
  */
-#ifndef CKPT_MPI_COVER_H
-#define CKPT_MPI_COVER_H
+#ifndef CKPT_BASE_COVER_H
+#define CKPT_BASE_COVER_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/box.h"
 #include "base/err.h"
-#include "box.h"
 
 /* Room for the text of a box or a shape; longer ones end in "...". */
 #define CKPT_BOX_TEXT_MAX 320
@@ -22,10 +22,13 @@ const char *ckpt_box_text(const struct ckpt_box *box, uint32_t dim_count, char *
 /** ckpt_extents_text - "[4, 8]", a shape or an element. Returns @out, CKPT_BOX_TEXT_MAX bytes. */
 const char *ckpt_extents_text(const uint64_t *extents, uint32_t dim_count, char *out);
 
+/* Nobody knows, or it does not matter, which rank holds a box. */
+#define CKPT_PART_NO_RANK (-1)
+
 /* A box that one rank, or the lowest of several, holds. */
 struct ckpt_part {
 	struct ckpt_box box;
-	int rank;
+	int rank; /* CKPT_PART_NO_RANK in all parts or in none */
 };
 
 /* A tensor, and the boxes of it: inside it, not empty, no two of them equal. */

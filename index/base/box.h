@@ -2,14 +2,16 @@
  * box.h - boxes of a tensor, and the runs of bytes that a copy between two
  * strided layouts of one box consists of.
  */
-#ifndef CKPT_MPI_BOX_H
-#define CKPT_MPI_BOX_H
+#ifndef CKPT_BASE_BOX_H
+#define CKPT_BASE_BOX_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
-#include "ckptfs_mpi.h"
+
+/* Tensors of more dimensions do not occur (PyTorch's own limit is 64). */
+#define CKPT_DIM_MAX 64
 
 /* Borrowed start and size, dim_count each. */
 struct ckpt_box {
@@ -33,9 +35,9 @@ void ckpt_box_strides(const uint64_t *size, uint32_t dim_count, uint64_t *out);
 /* A copy of a box between two layouts: run_count runs of run_bytes. */
 struct ckpt_copy {
 	uint32_t dim_count; /* loops that are left when runs are as long as they can be */
-	uint64_t count[CKPT_MPI_DIM_MAX];
-	uint64_t from_stride[CKPT_MPI_DIM_MAX]; /* bytes */
-	uint64_t to_stride[CKPT_MPI_DIM_MAX];
+	uint64_t count[CKPT_DIM_MAX];
+	uint64_t from_stride[CKPT_DIM_MAX]; /* bytes */
+	uint64_t to_stride[CKPT_DIM_MAX];
 	uint64_t run_bytes;
 	uint64_t run_count;
 };

@@ -1,5 +1,5 @@
 /* cover.c - see cover.h. */
-#include "cover.h"
+#include "base/cover.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -128,6 +128,20 @@ static int cut_along(struct cutting *it, const struct group *group, uint32_t axi
 	return rc;
 }
 
+/* " of rank 3", where that is known. */
+struct holder {
+	char text[32];
+};
+
+static struct holder holder_of(const struct ckpt_part *part)
+{
+	struct holder holder = { .text = "" };
+
+	if (part->rank != CKPT_PART_NO_RANK)
+		snprintf(holder.text, sizeof(holder.text), " of rank %d", part->rank);
+	return holder;
+}
+
 static int overlap(const struct ckpt_parts *parts, const struct ckpt_part *a,
 		   const struct ckpt_part *b, struct ckpt_err *err)
 {
@@ -136,9 +150,9 @@ static int overlap(const struct ckpt_parts *parts, const struct ckpt_part *a,
 
 	return ckpt_err_set(
 		err, -EINVAL,
-		"tensor '%s': chunk %s of rank %d and chunk %s of rank %d overlap without being equal; check how it is cut",
-		parts->fqn, ckpt_box_text(&a->box, parts->dim_count, a_text), a->rank,
-		ckpt_box_text(&b->box, parts->dim_count, b_text), b->rank);
+		"tensor '%s': chunk %s%s and chunk %s%s overlap without being equal; check how it is cut",
+		parts->fqn, ckpt_box_text(&a->box, parts->dim_count, a_text), holder_of(a).text,
+		ckpt_box_text(&b->box, parts->dim_count, b_text), holder_of(b).text);
 }
 
 /* What no plane takes apart, in order along @axis. */
@@ -146,8 +160,8 @@ static int compare_all(const struct ckpt_parts *parts, const struct group *group
 		       struct ckpt_err *err)
 {
 	const struct ckpt_part *items = parts->items + group->first;
-	uint64_t start[CKPT_MPI_DIM_MAX];
-	uint64_t size[CKPT_MPI_DIM_MAX];
+	uint64_t start[CKPT_DIM_MAX];
+	uint64_t size[CKPT_DIM_MAX];
 
 	for (size_t i = 0; i < group->count; i++) {
 		uint64_t end = end_along(&items[i], axis);
@@ -198,8 +212,8 @@ static int check_disjoint(const struct ckpt_parts *parts, struct ckpt_err *err)
 /* Is the whole of @region in the boxes, which do not overlap? */
 static bool is_full(const struct ckpt_parts *parts, const struct ckpt_box *region)
 {
-	uint64_t start[CKPT_MPI_DIM_MAX];
-	uint64_t size[CKPT_MPI_DIM_MAX];
+	uint64_t start[CKPT_DIM_MAX];
+	uint64_t size[CKPT_DIM_MAX];
 	uint64_t left;
 	uint64_t common = 0;
 
@@ -216,7 +230,7 @@ static bool is_full(const struct ckpt_parts *parts, const struct ckpt_box *regio
 /* The first element, in row-major order, that is in no box: halve what holds one, axis by axis. */
 static void find_hole(const struct ckpt_parts *parts, uint64_t *out_element)
 {
-	uint64_t size[CKPT_MPI_DIM_MAX];
+	uint64_t size[CKPT_DIM_MAX];
 	const struct ckpt_box region = { .start = out_element, .size = size };
 
 	for (uint32_t d = 0; d < parts->dim_count; d++) {
@@ -239,9 +253,9 @@ static void find_hole(const struct ckpt_parts *parts, uint64_t *out_element)
 /* The box that ends right before @element along some axis; NULL: none. */
 static const struct ckpt_part *find_neighbour(const struct ckpt_parts *parts, uint64_t *element)
 {
-	uint64_t start[CKPT_MPI_DIM_MAX];
-	uint64_t size[CKPT_MPI_DIM_MAX];
-	uint64_t one[CKPT_MPI_DIM_MAX];
+	uint64_t start[CKPT_DIM_MAX];
+	uint64_t size[CKPT_DIM_MAX];
+	uint64_t one[CKPT_DIM_MAX];
 	const struct ckpt_box region = { .start = element, .size = one };
 	const struct ckpt_part *found = NULL;
 
@@ -263,11 +277,13 @@ static const struct ckpt_part *find_neighbour(const struct ckpt_parts *parts, ui
 
 static int report_hole(const struct ckpt_parts *parts, struct ckpt_err *err)
 {
-	uint64_t element[CKPT_MPI_DIM_MAX];
+	uint64_t element[CKPT_DIM_MAX];
 	char shape_text[CKPT_BOX_TEXT_MAX];
 	char element_text[CKPT_BOX_TEXT_MAX];
 	char box_text[CKPT_BOX_TEXT_MAX];
 	const struct ckpt_part *neighbour;
+	bool ranked = parts->count > 0 && parts->items[0].rank != CKPT_PART_NO_RANK;
+	const char *of_any = ranked ? " of any rank" : "";
 
 	find_hole(parts, element);
 	neighbour = find_neighbour(parts, element);
@@ -276,13 +292,14 @@ static int report_hole(const struct ckpt_parts *parts, struct ckpt_err *err)
 	if (!neighbour)
 		return ckpt_err_set(
 			err, -EINVAL,
-			"tensor '%s' of shape %s: element %s is in no chunk of any rank; check how it is cut",
-			parts->fqn, shape_text, element_text);
+			"tensor '%s' of shape %s: element %s is in no chunk%s; check how it is cut",
+			parts->fqn, shape_text, element_text, of_any);
 	return ckpt_err_set(
 		err, -EINVAL,
-		"tensor '%s' of shape %s: element %s is in no chunk of any rank, chunk %s of rank %d ends before it; check how it is cut",
-		parts->fqn, shape_text, element_text,
-		ckpt_box_text(&neighbour->box, parts->dim_count, box_text), neighbour->rank);
+		"tensor '%s' of shape %s: element %s is in no chunk%s, chunk %s%s ends before it; check how it is cut",
+		parts->fqn, shape_text, element_text, of_any,
+		ckpt_box_text(&neighbour->box, parts->dim_count, box_text),
+		holder_of(neighbour).text);
 }
 
 int ckpt_parts_check(const struct ckpt_parts *parts, struct ckpt_err *err)

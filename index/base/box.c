@@ -1,5 +1,5 @@
 /* box.c - see box.h. */
-#include "box.h"
+#include "base/box.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -96,7 +96,7 @@ void ckpt_copy_plan(const struct ckpt_copy_spec *spec, struct ckpt_copy *out)
 {
 	uint32_t last;
 
-	assert(spec->dim_count <= CKPT_MPI_DIM_MAX && spec->element_bytes > 0);
+	assert(spec->dim_count <= CKPT_DIM_MAX && spec->element_bytes > 0);
 	out->dim_count = 0;
 	out->run_bytes = spec->element_bytes;
 	out->run_count = 1;
