@@ -68,6 +68,18 @@ int ckpt_st_parse(const char *json, size_t len_bytes, uint64_t file_size_bytes, 
 		  struct ckpt_st_header *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_st_header_release(struct ckpt_st_header *header);
 
+/**
+ * ckpt_st_saved_offsets - where in their whole tensors the tensors of a file of DCP's safetensors
+ * writer begin: "DCP_SHARDING_INFO" of its metadata
+ * @out: NULL where the file has none; else one pointer a tensor of @header, dim_count extents each,
+ *       NULL for a tensor it does not tell of; free it with ckpt_st_saved_offsets_free()
+ * Errors: -EBADMSG it is damaged, or does not fit the tensors (names file and reason); -ENOMEM.
+ * Source: torch/distributed/checkpoint/hf_storage.py.
+ */
+int ckpt_st_saved_offsets(const struct ckpt_st_header *header, const char *label, uint64_t ***out,
+			  struct ckpt_err *err) CKPT_MUST_CHECK;
+void ckpt_st_saved_offsets_free(uint64_t **offsets, size_t tensor_count);
+
 /* A model that lies in one or several files. */
 struct ckpt_st_family {
 	char **files; /* paths as the system calls take them */

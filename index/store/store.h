@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "db/db.h"
+#include "store/contents.h"
 #include "store/manifest.h"
 #include "store/rules.h"
 #include "store/sums.h"
