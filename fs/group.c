@@ -82,12 +82,33 @@ static bool recall(struct groups *groups, const char *path, char **out)
 	return fresh;
 }
 
+/*
+ * Something is committed as @latest, so no group on the way to it may be remembered as empty: with
+ * -o ro it would be hidden, and `latest` lead nowhere for as long as that is fresh.
+ */
+static void forget_empty_locked(struct groups *groups, const char *latest)
+{
+	char *way = strdup(latest);
+
+	for (char *slash = way ? strrchr(way, '/') : NULL; slash; slash = strrchr(way, '/')) {
+		struct group *group;
+
+		*slash = '\0';
+		group = place_of(groups, way);
+		if (group->path && !group->latest && strcmp(group->path, way) == 0)
+			release(group);
+	}
+	free(way);
+}
+
 /* Remember an answer; without memory it is asked for again. */
 static void remember(struct groups *groups, const char *path, const char *latest)
 {
 	struct group *group = place_of(groups, path);
 
 	pthread_mutex_lock(&groups->mu);
+	if (latest)
+		forget_empty_locked(groups, latest);
 	release(group);
 	group->path = strdup(path);
 	group->latest = latest ? strdup(latest) : NULL;

@@ -29,6 +29,8 @@ nothing_left_of() {
 
 # in_background CMD…: sets $job; its output goes to $tmp/job.
 in_background() {
+  # What the last job said is not this one's word that it is ready.
+  : >"$tmp/job"
   "$@" >"$tmp/job" 2>&1 3>&- 4>&- </dev/null &
   job=$!
   eventually 10 grep -q ready "$tmp/job"

@@ -50,6 +50,10 @@ def main():
     if dist.get_rank() == 0:
         print(f"{word}: done on {dist.get_world_size()} ranks")
     dist.destroy_process_group()
+    # PyTorch 2.13's own threads now and then abort the interpreter while it ends ("terminate called without an
+    # active exception"), long after everything above was checked.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
