@@ -147,6 +147,13 @@ END
   nothing_left
 }
 
+@test "under nohup the daemon ends with the command all the same" {
+  ok nohup ckptfs run "$store" "$tmp/mnt" -- ls "$tmp/mnt/run1"
+  says step-1
+  says_not 'does not end'
+  nothing_left
+}
+
 @test "who ends all processes of a job with SIGTERM leaves it its mount until the command has ended" {
   cat >"$tmp/job.sh" <<'END'
 trap 'sleep 0.5; ls "$1/run1"; exit 6' TERM

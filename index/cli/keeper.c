@@ -47,12 +47,15 @@ struct watch {
 static _Noreturn void become_daemon(const struct watch *watch, pid_t keeper)
 {
 	const struct sigaction ignored = { .sa_handler = SIG_IGN };
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	struct ckpt_buf path;
 	sigset_t none;
 
 	(void)sigaction(SIGTERM, &ignored, NULL);
 	(void)sigaction(SIGINT, &ignored, NULL);
+	/* nohup(1) has it ignored, and who ignores it would never end. */
+	(void)sigaction(SIGHUP, &usual, NULL);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (null >= 0) {
