@@ -24,6 +24,8 @@ libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir ?= $(prefix)/share/man
 docdir ?= $(prefix)/share/doc/ckptfs
+bashcompdir ?= $(prefix)/share/bash-completion/completions
+zshcompdir ?= $(prefix)/share/zsh/site-functions
 CFLAGS ?= -O2 -g
 FFLAGS ?= -O2 -g
 PKG_CONFIG ?= pkg-config
@@ -44,12 +46,12 @@ VERSION := $(shell sed -n 's/^.define CKPTFS_VERSION "\(.*\)"/\1/p' index/base/v
 
 # --- what there is to build with ----------------------------------------------
 
-CORE_PKGS := sqlite3 libxxhash jansson
+CORE_PKGS := sqlite3 libxxhash jansson libdeflate
 MISSING := $(strip $(foreach p,$(CORE_PKGS),$(shell $(PKG_CONFIG) --exists $(p) || echo $(p))))
 # -I of others is -isystem here: their headers are not held to our warnings.
 as_system = $(patsubst -I%,-isystem%,$(1))
 CORE_CFLAGS := $(call as_system,$(shell $(PKG_CONFIG) --cflags $(CORE_PKGS) 2>/dev/null))
-CORE_LIBS := $(shell $(PKG_CONFIG) --libs $(CORE_PKGS) 2>/dev/null)
+CORE_LIBS := $(shell $(PKG_CONFIG) --libs $(CORE_PKGS) 2>/dev/null) -lm
 HAVE_FUSE := $(shell $(PKG_CONFIG) --exists fuse3 && echo yes)
 FUSE_CFLAGS := $(call as_system,$(shell $(PKG_CONFIG) --cflags fuse3 2>/dev/null))
 FUSE_LIBS := $(shell $(PKG_CONFIG) --libs fuse3 2>/dev/null)
@@ -89,6 +91,10 @@ HELPER_SRC := $(sort $(wildcard tests/helper/*.c))
 PMPI_SRC := tests/mpi_helper/pmpi_count.c
 MPI_HELPER_SRC := $(filter-out $(PMPI_SRC),$(sort $(wildcard tests/mpi_helper/*.c)))
 EXAMPLE_SRC := mpi/examples/heat.c
+# A function a parser, of one name: where all of them are in one program, each has its file's.
+FUZZ_FILE_SRC := tests/fuzz/fuzz_file.c
+FUZZ_SRC := $(filter-out $(FUZZ_FILE_SRC),$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+REPLAY_SRC := tests/fuzz/replay.c $(FUZZ_FILE_SRC) $(FUZZ_SRC)
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE_OBJ := $(call objects,$(CORE_SRC))
 CLI_OBJ := $(call objects,$(CLI_SRC))
@@ -99,6 +105,8 @@ HELPER_OBJ := $(call objects,$(HELPER_SRC))
 MPI_HELPER_OBJ := $(call objects,$(MPI_HELPER_SRC))
 PMPI_OBJ := $(call objects,$(PMPI_SRC))
 EXAMPLE_OBJ := $(call objects,$(EXAMPLE_SRC))
+REPLAY_OBJ := $(call objects,$(REPLAY_SRC))
+FUZZ_PROGS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz-%,$(FUZZ_SRC))
 # The module, as an application compiles it; its .mod lies beside it.
 MODULE_OBJ := $(B)/obj/mpi/ckptfs_mpi_f90.o
 
@@ -114,12 +122,12 @@ PRODUCTS += $(if $(CLI_SRC),$(B)/ckptfs)
 PRODUCTS += $(if $(and $(HAVE_FUSE),$(FS_SRC)),$(B)/mount.ckptfs)
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_LIB_SRC)),$(MPI_STATIC) $(MPI_SHARED) $(MPI_PC))
 PRODUCTS += $(if $(and $(HAVE_MPI),$(MPI_PROG_SRC)),$(B)/ckptfs-mpi)
-PRODUCTS += $(if $(HELPER_SRC),$(B)/ckpt-test)
+PRODUCTS += $(if $(HELPER_SRC),$(B)/ckpt-test $(B)/ckpt-fuzz-replay)
 PRODUCTS += $(if $(HAVE_MPI),$(B)/ckpt-mpi-test $(B)/libpmpi-count.so $(B)/heat)
 PRODUCTS += $(if $(HAVE_FORTRAN),$(B)/ckpt-fortran-test)
 PRODUCTS += $(if $(HDF5_FLAGS),$(B)/heat-f90)
 BUILT_SRC := $(CORE_SRC) $(CLI_SRC) $(if $(HAVE_FUSE),$(FS_SRC)) \
-	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC) $(EXAMPLE_SRC)) $(HELPER_SRC)
+	$(if $(HAVE_MPI),$(MPI_LIB_SRC) $(MPI_PROG_SRC) $(MPI_HELPER_SRC) $(PMPI_SRC) $(EXAMPLE_SRC)) $(HELPER_SRC) $(REPLAY_SRC)
 
 all: $(PRODUCTS) ## build the programs and libraries
 	$(if $(HAVE_FUSE),,@echo 'left out: mount.ckptfs (no fuse3; install libfuse3-dev)')
@@ -168,6 +176,14 @@ $(B)/ckptfs-mpi: $(MPI_PROG_OBJ) $(MPI_STATIC)
 
 $(B)/ckpt-test: $(HELPER_OBJ) $(CORE_LIB)
 	$(call say,LD,$@)$(link) -pie -o $@ $^ $(CORE_LIBS)
+
+# libFuzzer's own name is what it calls.
+$(call objects,$(FUZZ_SRC)): EXTRA_CFLAGS = $(if $(findstring fuzzer,$(CFLAGS)),,-DLLVMFuzzerTestOneInput=$(basename $(notdir $<)))
+$(B)/ckpt-fuzz-replay: $(REPLAY_OBJ) $(CORE_LIB)
+	$(call say,LD,$@)$(link) -pie -o $@ $^ $(CORE_LIBS)
+
+$(B)/fuzz-%: $(B)/obj/tests/fuzz/fuzz_%.o $(call objects,$(FUZZ_FILE_SRC)) $(CORE_LIB)
+	$(call say,LD,$@)$(link) -fsanitize=fuzzer -o $@ $^ $(CORE_LIBS)
 
 $(B)/ckpt-mpi-test: $(MPI_HELPER_OBJ) $(MPI_STATIC)
 	$(call say,LD,$@)$(link) -pie -o $@ $^ $(MPI_LIBS) $(CORE_LIBS)
@@ -263,6 +279,13 @@ tsan: ## build with the thread sanitizer, run the tests of the index, the mount 
 	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' $(TSAN_TESTS)
 	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) -f 'a process alone' tests/35-mpi-async.bats
 
+FUZZ ?=
+fuzz: ## fuzz every parser of what comes from outside for FUZZ_SECS seconds [FUZZ='PARSER...' FUZZ_SECS=60]
+	$(Q)scripts/install-deps build fuzz
+	$(Q)$(MAKE) B=build/fuzz CC=clang CFLAGS='$(SAN_CFLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzz-programs
+	$(Q)CKPTFS_BUILD=build/fuzz scripts/fuzz $(FUZZ)
+fuzz-programs: $(FUZZ_PROGS)
+
 # --- installation ---------------------------------------------------------------
 
 MAN_PAGES := $(wildcard index/cli/*.1 fs/*.8 index/store/*.5 mpi/*.1 mpi/*.3)
@@ -277,7 +300,8 @@ INSTALL_DATA := $(foreach p,$(filter $(MPI_STATIC),$(PRODUCTS)),$(p):$(libdir)/$
 	$(foreach p,$(filter $(MPI_PC),$(PRODUCTS)),$(p):$(libdir)/pkgconfig/$(notdir $(p))) \
 	$(if $(HAVE_MPI),$(foreach p,$(HEADERS),$(p):$(includedir)/$(notdir $(p)))) \
 	$(if $(HAVE_MPI),$(foreach p,$(EXAMPLES),$(p):$(docdir)/examples/$(notdir $(p)))) \
-	$(foreach p,$(MAN_PAGES),$(p):$(call man_dest,$(p)))
+	$(foreach p,$(MAN_PAGES),$(p):$(call man_dest,$(p))) \
+	scripts/completion/ckptfs.bash:$(bashcompdir)/ckptfs scripts/completion/_ckptfs:$(zshcompdir)/_ckptfs
 INSTALL_LINK := $(if $(filter $(MPI_SHARED),$(PRODUCTS)),$(libdir)/libckptfs-mpi.so)
 put = install -D -m $(1) '$(word 1,$(subst :, ,$(2)))' '$(DESTDIR)$(word 2,$(subst :, ,$(2)))' &&
 
@@ -299,7 +323,7 @@ dist: ## pack the committed sources into build/ckptfs-VERSION.tar.gz
 
 C_FILES := $(sort $(foreach d,index/* fs mpi mpi/* tests/*,$(wildcard $(d)/*.c $(d)/*.h)))
 SHELL_FILES = $(shell grep -lsE '^\#!.*\b(ba)?sh\b' $(wildcard scripts/* .ci/*) /dev/null) \
-	$(shell find tests -name '*.bash' 2>/dev/null)
+	$(shell find tests scripts/completion -name '*.bash' 2>/dev/null)
 BATS_FILES = $(wildcard tests/*.bats)
 
 fmt: ## format all C files
@@ -353,5 +377,5 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r t text; do printf '  %-11s %s\n' "$$t" "$$text"; done
 
 FORCE:
-.PHONY: all faults check test test-others test-waiting test-long bench demo asan tsan install uninstall dist fmt fmt-check layering style \
+.PHONY: all faults check test test-others test-waiting test-long bench demo asan tsan fuzz fuzz-programs install uninstall dist fmt fmt-check layering style \
 	tidy cppcheck shell-lint man-lint lint clean help FORCE

@@ -80,6 +80,7 @@ check_foreign() {
     sqlite3*.h) home='index/db/*' ;;
     xxh*.h) home=index/base/hash.c ;;
     jansson*.h) home=index/base/json.c ;;
+    libdeflate.h) home=index/base/crc32.c ;;
     fuse* | linux/fuse.h) home='fs/*' ;;
     mpi*.h) home='mpi/*' ;;
     *) return 0 ;;
@@ -103,7 +104,7 @@ check_includes() {
         sed -E 's/^([^:]*):[^"<]*(["<])([^">]*)[">].*/\1:\2:\3/')
     [ "$checked" -gt 0 ] || finding "found no include at all; is this the right tree?"
     echo "layering: $checked includes: base <- db <- format <- store <- view <- {cli, fs, mpi}"
-    echo "layering: only index/db has sqlite3.h, base/hash.c xxhash.h, base/json.c jansson.h, fs fuse, mpi mpi.h"
+    echo "layering: only index/db has sqlite3.h, base/hash.c xxhash.h, base/json.c jansson.h, base/crc32.c libdeflate.h, fs fuse, mpi mpi.h"
 }
 
 # check_links PROGRAM PATTERN...: the program is there and needs no library of these names.

@@ -28,7 +28,7 @@ copy_programs() {
   local program
   export CKPT_BIN=$BATS_SUITE_TMPDIR/bin
   mkdir "$CKPT_BIN"
-  for program in ckptfs mount.ckptfs ckptfs-mpi ckpt-test ckpt-mpi-test ckpt-fortran-test heat heat-f90; do
+  for program in ckptfs mount.ckptfs ckptfs-mpi ckpt-test ckpt-fuzz-replay ckpt-mpi-test ckpt-fortran-test heat heat-f90; do
     [ ! -x "$CKPT_BUILD/$program" ] || cp "$CKPT_BUILD/$program" "$CKPT_BIN/"
   done
 }

@@ -106,6 +106,7 @@ struct ckpt_st_item {
 	uint32_t dim_count;
 	uint64_t offset_bytes; /* set by ckpt_st_layout: of its first byte in the file */
 	uint64_t size_bytes;   /* set by ckpt_st_layout */
+	size_t tensor_idx;     /* the caller's, who wants to know them again when they are sorted */
 };
 
 /**

@@ -32,6 +32,21 @@ int test_copy_range(int argc, char **argv);
 int test_seek(int argc, char **argv);
 int test_lock(int argc, char **argv);
 int test_open_close(int argc, char **argv);
+/* test_view.c */
+int test_view(int argc, char **argv);
+int test_view_tree(int argc, char **argv);
+int test_view_random(int argc, char **argv);
+int test_view_made(int argc, char **argv);
+/* test_formats.c */
+int test_zip(int argc, char **argv);
+int test_npy(int argc, char **argv);
+int test_npy_print(int argc, char **argv);
+int test_saved_offsets(int argc, char **argv);
+/* test_format.c */
+int test_dcp(int argc, char **argv);
+int test_torch(int argc, char **argv);
+int test_torch_pickle(int argc, char **argv);
+int test_pickle_damage(int argc, char **argv);
 /* test_fsx.c */
 int test_fsx(int argc, char **argv);
 /* test_immutable.c */
