@@ -96,6 +96,7 @@ static int commit_frozen(struct run *run, struct ckpt_commit_result *out, struct
 		.meta = gesture->meta,
 		.final_name = gesture->final_name,
 		.replace = gesture->replace || resave_is_stored(run->fs, gesture->name),
+		.skip_crc = gesture->skip_crc,
 		.progress = on_progress,
 		.progress_ctx = run,
 	};

@@ -16,6 +16,7 @@ struct gesture {
 	const char *name;	/* the open checkpoint */
 	const char *final_name; /* or NULL: struct ckpt_commit_options */
 	bool replace;
+	bool skip_crc;
 	bool has_step;
 	uint64_t step;
 	const char *meta; /* or NULL */

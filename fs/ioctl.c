@@ -66,6 +66,7 @@ static int commit(struct request *rq, const char *stored, struct ckpt_err *err)
 		.name = stored,
 		.final_name = strcmp(stored, control->name) == 0 ? NULL : control->name,
 		.replace = (control->flags & CKPT_CONTROL_REPLACE) != 0,
+		.skip_crc = (control->flags & CKPT_CONTROL_NO_CRC) != 0,
 		.has_step = control->has_step != 0,
 		.step = control->step,
 		.meta = control->meta[0] != '\0' ? control->meta : NULL,

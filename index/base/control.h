@@ -45,6 +45,7 @@ enum {
 		1U << 0, /* a committed checkpoint of the lasting name goes to the trash */
 	CKPT_CONTROL_LAST_TOO = 1U << 1, /* also the last ones of their groups */
 	CKPT_CONTROL_DRY_RUN = 1U << 2,	 /* only say what it would do */
+	CKPT_CONTROL_NO_CRC = 1U << 3,	 /* also where a CRC-32 in an archive is wrong */
 };
 
 struct ckpt_control {

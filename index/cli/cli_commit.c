@@ -22,6 +22,7 @@ struct commit {
 	struct option_number step;
 	char *meta; /* JSON object; NULL: none was given */
 	bool replace;
+	bool no_crc;
 	bool all;
 	struct option_number quiet; /* seconds; with @all */
 };
@@ -100,7 +101,8 @@ static int commit_by_daemon(const struct commit *commit, const struct ckpt_place
 			    struct ckpt_err *err)
 {
 	struct ckpt_control request = { .op = CKPT_CONTROL_COMMIT,
-					.flags = commit->replace ? CKPT_CONTROL_REPLACE : 0,
+					.flags = (commit->replace ? CKPT_CONTROL_REPLACE : 0) |
+						 (commit->no_crc ? CKPT_CONTROL_NO_CRC : 0),
 					.has_step = commit->step.given,
 					.step = commit->step.value };
 	int rc;
@@ -127,6 +129,7 @@ static int commit_here(const struct commit *commit, const struct ckpt_place *pla
 		.step = commit->step.value,
 		.meta = commit->meta,
 		.replace = commit->replace,
+		.skip_crc = commit->no_crc,
 		.progress = progress_update,
 	};
 	struct ckpt_commit_result result = { .name = NULL };
@@ -366,6 +369,8 @@ static int run(struct cli *cli, int argc, char **argv)
 		  "kept in the manifest; may be given more than once" },
 		{ "replace", 0, OPTION_FLAG, &commit.replace, NULL,
 		  "a committed checkpoint of the lasting name goes to the trash" },
+		{ "no-crc", 0, OPTION_FLAG, &commit.no_crc, NULL,
+		  "also where a CRC-32 in an archive of torch or numpy is wrong" },
 		{ "all", 0, OPTION_FLAG, &commit.all, NULL,
 		  "every checkpoint below PATH that a completion rule calls complete" },
 		{ "quiet", 0, OPTION_NUMBER, &commit.quiet, "SECS",
@@ -402,7 +407,7 @@ out:
 
 const struct cli_command cli_commit_command = {
 	.name = "commit",
-	.args = "[--step N] [--meta KEY=VALUE]... [--replace] [--all [--quiet SECS]] PATH...",
+	.args = "[--step N] [--meta KEY=VALUE]... [--replace] [--no-crc] [--all [--quiet SECS]] PATH...",
 	.summary = "make open checkpoints final",
 	.details =
 		"Sums every shard, writes the manifest, and gives a folder with a temporary name\n"

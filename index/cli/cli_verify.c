@@ -23,6 +23,7 @@ struct verify {
 	size_t line_count, line_cap;
 	bool failed;  /* out of memory */
 	bool skipped; /* some below a store or group could not be checked; each was said */
+	bool deep;
 };
 
 /* Under a lock of the caller. */
@@ -62,7 +63,11 @@ static int verify_folder(struct verify *verify, struct ckpt_store *store, int di
 			 const char *name, struct ckpt_err *err)
 {
 	struct ckpt_verify_options options = {
-		.finding = keep_finding, .progress = progress_update, .ctx = verify, .store = store
+		.finding = keep_finding,
+		.progress = progress_update,
+		.ctx = verify,
+		.store = store,
+		.deep = verify->deep,
 	};
 	struct ckpt_verify_result result = { 0 };
 	struct ckpt_buf label;
@@ -118,7 +123,12 @@ static int verify_checkpoint(struct verify *verify, const char *path, struct ckp
 	else if (rc == 0 && checkpoint.state == CKPT_STATE_COMMITTED) {
 		store = store_of(&checkpoint.place);
 		rc = verify_folder(verify, store, checkpoint.dirfd, checkpoint.place.name, err);
-	} else if (rc == 0)
+	} else if (rc == 0 && !checkpoint.place.store_path)
+		rc = ckpt_err_set(
+			err, -EINVAL,
+			"nothing can be verified in '%s': it was never committed, so there are no sums; copy it into a store and run 'ckptfs commit' there, or 'ckptfs init' the folder above it and commit it in place",
+			path);
+	else if (rc == 0)
 		(void)printf("%s: %s, has no sums yet\n", checkpoint.place.name,
 			     ckpt_state_name(checkpoint.state));
 	ckpt_store_free(store);
@@ -170,7 +180,7 @@ static int verify_below(struct verify *verify, const struct ckpt_place *place, s
 static int verify_path(struct verify *verify, const char *path, struct ckpt_err *err)
 {
 	struct ckpt_place place = { .name = NULL };
-	int rc = cli_place(verify->cli, path, &place, err);
+	int rc = cli_place_look(verify->cli, path, &place, err);
 
 	if (rc < 0)
 		return rc;
@@ -184,8 +194,12 @@ static int verify_path(struct verify *verify, const char *path, struct ckpt_err 
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	const struct option_row rows[] = { OPTION_END };
 	struct verify verify = { .cli = cli };
+	const struct option_row rows[] = {
+		{ "deep", 0, OPTION_FLAG, &verify.deep, NULL,
+		  "the CRC-32s in the archives of torch and numpy, too" },
+		OPTION_END,
+	};
 	struct option_args args;
 	int code;
 
@@ -215,7 +229,7 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cli_verify_command = {
 	.name = "verify",
-	.args = "PATH...",
+	.args = "[--deep] PATH...",
 	.summary = "check committed checkpoints against their sums",
 	.details =
 		"Of a store or a group: every committed checkpoint below it. Prints\n"

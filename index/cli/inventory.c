@@ -2,17 +2,13 @@
 #include "cli/inventory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/io.h"
 #include "base/num.h"
 #include "format/format.h"
-
-static const char *const st_suffix = ".safetensors";
 
 struct loader {
 	struct inventory *inventory;
@@ -100,152 +96,76 @@ static int add_tensor(const struct loader *loader, const struct ckpt_tensor *ten
 	return rc;
 }
 
+static int add_bytes(const struct loader *loader, const struct ckpt_bytes_entry *entry)
+{
+	const struct inventory_item item = { .set = entry->set,
+					     .group = entry->group,
+					     .fqn = entry->fqn,
+					     .size_bytes = entry->size_bytes,
+					     .chunk_count = 1 };
+
+	return add_item(loader, &item, NULL);
+}
+
 static int add_manifest(const struct loader *loader, const struct ckpt_manifest *manifest)
 {
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < manifest->tensor_count; i++)
 		rc = add_tensor(loader, &manifest->tensors[i]);
-	for (size_t i = 0; rc == 0 && i < manifest->bytes_entry_count; i++) {
-		const struct ckpt_bytes_entry *entry = &manifest->bytes_entries[i];
-		struct inventory_item item = { .set = entry->set,
-					       .group = entry->group,
-					       .fqn = entry->fqn,
-					       .size_bytes = entry->size_bytes,
-					       .chunk_count = 1 };
-
-		rc = add_item(loader, &item, NULL);
-	}
+	for (size_t i = 0; rc == 0 && i < manifest->bytes_entry_count; i++)
+		rc = add_bytes(loader, &manifest->bytes_entries[i]);
 	return rc;
 }
 
-/* --- safetensors files ---------------------------------------------------------------- */
+/* --- what the files say ------------------------------------------------------------- */
 
-static bool is_safetensors(const struct tree_entry *entry)
+/* Files of their own, by path; *@out is heap. */
+static int list_files(const struct loader *loader, const struct tree *tree,
+		      struct ckpt_contents_file **out, size_t *out_count)
 {
-	size_t len = strlen(entry->path);
-	size_t suffix_len = strlen(st_suffix);
+	struct ckpt_contents_file *files = array_alloc(num_max(tree->count, 1), sizeof(*files));
+	size_t count = 0;
 
-	if (entry->kind != TREE_FILE || len < suffix_len || (entry->shard && entry->shard->pack))
-		return false;
-	return strcmp(entry->path + len - suffix_len, st_suffix) == 0;
-}
+	if (!files)
+		return out_of_memory(loader);
+	for (size_t i = 0; i < tree->count; i++) {
+		const struct tree_entry *entry = &tree->entries[i];
 
-static int read_header(const struct cli_checkpoint *checkpoint, const char *path,
-		       struct ckpt_st_header *out, struct ckpt_err *err)
-{
-	CKPT_CLOSE int fd = ckpt_io_open_beneath(checkpoint->dirfd, path, O_RDONLY | O_NONBLOCK, 0);
-
-	if (fd < 0)
-		return ckpt_err_sys(err, fd, "cannot open it");
-	return ckpt_st_read(fd, path, out, err);
-}
-
-/* The tensors of one file of an open checkpoint: its folder is the set. */
-static int add_header(const struct loader *loader, const char *path,
-		      const struct ckpt_st_header *header)
-{
-	const char *slash = strrchr(path, '/');
-	CKPT_FREE char *set = strndup(path, slash ? (size_t)(slash - path) : 0);
-	int rc = set ? 0 : out_of_memory(loader);
-
-	for (size_t i = 0; rc == 0 && i < header->tensor_count; i++) {
-		struct ckpt_st_tensor *tensor = &header->tensors[i];
-		struct inventory_item item = { .set = set,
-					       .fqn = tensor->fqn,
-					       .dtype = tensor->dtype,
-					       .size_bytes = tensor->size_bytes,
-					       .chunk_count = 1 };
-		struct ckpt_buf shape;
-
-		ckpt_buf_init(&shape);
-		print_shape(&shape, tensor->shape, tensor->dim_count);
-		rc = add_item(loader, &item, &shape);
-		ckpt_buf_release(&shape);
+		if (entry->kind == TREE_FILE && !(entry->shard && entry->shard->pack))
+			files[count++] =
+				(struct ckpt_contents_file){ .path = entry->path,
+							     .size_bytes = entry->size_bytes };
 	}
-	return rc;
-}
-
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static int text_to_text(const void *key, const void *text)
-{
-	return strcmp(key, *(const char *const *)text);
-}
-
-/* The shards that hold a tensor's chunk, sorted; the texts are the manifest's. */
-struct shard_names {
-	const char **items;
-	size_t count, cap;
-};
-
-static int collect_shards(const struct loader *loader, const struct ckpt_manifest *manifest,
-			  struct shard_names *out)
-{
-	for (size_t i = 0; i < manifest->tensor_count; i++) {
-		for (size_t c = 0; c < manifest->tensors[i].chunk_count; c++) {
-			if (array_grow(&out->items, &out->cap, out->count, sizeof(*out->items)) < 0)
-				return out_of_memory(loader);
-			out->items[out->count++] = manifest->tensors[i].chunks[c].shard;
-		}
-	}
-	if (out->count > 0)
-		qsort(out->items, out->count, sizeof(*out->items), by_text);
+	*out = files;
+	*out_count = count;
 	return 0;
 }
 
-/* A message about 'FILE' without its FILE, which is printed before it. */
-static const char *reason_of(const char *path, const char *message)
+/*
+ * Who described the tensors at the commit is believed: then only what is not understood is new. (A
+ * writer that described any has described all, and its shards are no files of a known format.)
+ */
+static int add_contents(const struct loader *loader, const struct cli_checkpoint *checkpoint,
+			const struct tree *tree)
 {
-	size_t len = strlen(path);
+	bool described = tree->committed &&
+			 tree->manifest.tensor_count + tree->manifest.bytes_entry_count > 0;
+	CKPT_FREE struct ckpt_contents_file *files = NULL;
+	struct ckpt_contents contents = { .tensors = NULL };
+	size_t count = 0;
+	int rc = list_files(loader, tree, &files, &count);
 
-	if (message[0] == '\'' && strncmp(message + 1, path, len) == 0 &&
-	    strncmp(message + 1 + len, "' ", 2) == 0)
-		return message + len + 3;
-	return message;
-}
-
-/* A file whose tensors are in no line: say why, or add them while it is open. */
-static int look_into(const struct loader *loader, const struct cli_checkpoint *checkpoint,
-		     const char *path)
-{
-	struct ckpt_st_header header = { .tensors = NULL };
-	struct ckpt_err why = CKPT_ERR_INIT;
-	int rc;
-
-	if (read_header(checkpoint, path, &header, &why) < 0)
-		return add_note(loader, path, reason_of(path, why.msg));
-	if (checkpoint->state != CKPT_STATE_COMMITTED)
-		rc = add_header(loader, path, &header);
-	else if (header.tensor_count > 0)
-		rc = add_note(
-			loader, path,
-			"its tensors were not recorded at the commit, as another file in its folder has some of the same names");
-	else
-		rc = 0;
-	ckpt_st_header_release(&header);
-	return rc;
-}
-
-static int look_into_files(const struct loader *loader, const struct cli_checkpoint *checkpoint,
-			   const struct tree *tree)
-{
-	struct shard_names known = { .items = NULL };
-	int rc = tree->committed ? collect_shards(loader, &tree->manifest, &known) : 0;
-
-	for (size_t i = 0; rc == 0 && i < tree->count; i++) {
-		const char *path = tree->entries[i].path;
-
-		if (!is_safetensors(&tree->entries[i]))
-			continue;
-		if (known.count == 0 ||
-		    !bsearch(path, known.items, known.count, sizeof(*known.items), text_to_text))
-			rc = look_into(loader, checkpoint, path);
-	}
-	free(known.items);
+	if (rc == 0)
+		rc = ckpt_contents_read(checkpoint->dirfd, checkpoint->place.name, files, count,
+					&contents, loader->err);
+	for (size_t i = 0; rc == 0 && !described && i < contents.tensor_count; i++)
+		rc = add_tensor(loader, &contents.tensors[i]);
+	for (size_t i = 0; rc == 0 && !described && i < contents.bytes_entry_count; i++)
+		rc = add_bytes(loader, &contents.bytes_entries[i]);
+	for (size_t i = 0; rc == 0 && i < contents.note_count; i++)
+		rc = add_note(loader, contents.notes[i].file, contents.notes[i].reason);
+	ckpt_contents_release(&contents);
 	return rc;
 }
 
@@ -267,7 +187,7 @@ int inventory_load(const struct cli_checkpoint *checkpoint, const struct tree *t
 	*out = (struct inventory){ .items = NULL };
 	rc = tree->committed ? add_manifest(&loader, &tree->manifest) : 0;
 	if (rc == 0)
-		rc = look_into_files(&loader, checkpoint, tree);
+		rc = add_contents(&loader, checkpoint, tree);
 	if (out->item_count > 0)
 		qsort(out->items, out->item_count, sizeof(*out->items), by_set_and_fqn);
 	return rc;

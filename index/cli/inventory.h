@@ -1,7 +1,7 @@
 /*
  * inventory.h - the tensors of a checkpoint, for display: from its manifest, or
- * while it is open from the safetensors headers that lie in it now. Also which
- * safetensors files say nothing, and why.
+ * while it is open from what its files say now. Also which files are not
+ * understood, and why.
  */
 #ifndef CKPT_CLI_INVENTORY_H
 #define CKPT_CLI_INVENTORY_H

@@ -335,10 +335,22 @@ int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct c
 
 /* commit_tensors.c */
 /**
- * ckpt_commit_catalogue - tensors of the safetensors files into commit->manifest; what is not
- * understood is left out. Errors: system, also where a file cannot be read.
+ * ckpt_commit_catalogue - the tensors that the files tell of into commit->manifest; what is not
+ * understood is left out. Errors: -EBADMSG a CRC-32 in an archive is wrong; system, also where a
+ * file cannot be read.
  */
 int ckpt_commit_catalogue(struct ckpt_commit *commit, struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* --- verify_deep.c --------------------------------------------------------------------- */
+
+/**
+ * ckpt_verify_deep - with options->deep: compare the CRC-32s in the archives of a checkpoint; of
+ * several parts the first does it all
+ * @result: findings are counted in it. Errors: as ckpt_contents_check.
+ */
+int ckpt_verify_deep(int dirfd, const char *label, const struct ckpt_manifest *manifest,
+		     const struct ckpt_verify_options *options, struct ckpt_verify_result *result,
+		     struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /* --- verify_learn.c -------------------------------------------------------------------- */
 

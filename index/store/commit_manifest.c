@@ -362,10 +362,12 @@ void ckpt_commit_drop_tensors(struct ckpt_commit *commit)
 	manifest->tensors = NULL;
 	manifest->tensor_count = 0;
 	manifest->tensor_cap = 0;
-	/* None are found here: all of them are the caller's. */
+	for (size_t i = 0; commit->own_tensors && i < manifest->bytes_entry_count; i++)
+		ckpt_bytes_entry_release(&manifest->bytes_entries[i]);
 	free(manifest->bytes_entries);
 	manifest->bytes_entries = NULL;
 	manifest->bytes_entry_count = 0;
+	manifest->bytes_entry_cap = 0;
 }
 
 /* Print, and read what was printed as any reader would. */
@@ -400,7 +402,8 @@ int ckpt_commit_print(struct ckpt_commit *commit, struct ckpt_buf *out, struct c
 	int rc = print_checked(commit, out, err);
 
 	/* What we found in the files by ourselves is a note, never a reason not to commit. */
-	if (rc == -EBADMSG && commit->own_tensors && commit->manifest.tensor_count > 0) {
+	if (rc == -EBADMSG && commit->own_tensors &&
+	    commit->manifest.tensor_count + commit->manifest.bytes_entry_count > 0) {
 		ckpt_commit_drop_tensors(commit);
 		rc = print_checked(commit, out, err);
 	}

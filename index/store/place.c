@@ -3,7 +3,8 @@
  * what in it. First the path is made real (resolve.c), then the store is found:
  * the one behind a mount of ours, else the lowest one above. Below the store
  * nothing but names counts, and each is looked at from the top: the first
- * folder that is a checkpoint owns all below it.
+ * folder that is a checkpoint owns all below it. In no store there is no top:
+ * place_bare.c looks from below.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +30,7 @@ struct site {
 	char *access;	  /* where system calls find the store's top */
 	char *name;	  /* below it; "" is the top */
 	bool in_mount;	  /* access leads into a mount of it */
+	char *bare_path;  /* in place of all but mount_path: a mount of a folder that is no store */
 };
 
 static void site_release(struct site *site)
@@ -37,6 +39,7 @@ static void site_release(struct site *site)
 	free(site->mount_path);
 	free(site->access);
 	free(site->name);
+	free(site->bare_path);
 }
 
 static int no_memory(struct ckpt_err *err)
@@ -106,6 +109,79 @@ static bool is_covered(const struct ckpt_mount *mount, const struct ckpt_mount_l
 	return over && ckpt_mount_is_ours(over);
 }
 
+/* Is there a store.json at the top of @path, or something that keeps us from telling? */
+static bool may_be_store(const char *path)
+{
+	struct ckpt_buf file;
+	struct stat st;
+	int rc;
+
+	ckpt_buf_init(&file);
+	ckpt_path_join(&file, path, CKPT_STORE_FILE);
+	rc = ckpt_buf_check(&file);
+	if (rc == 0)
+		rc = ckpt_io_fstatat(AT_FDCWD, file.data, &st, AT_SYMLINK_NOFOLLOW);
+	ckpt_buf_release(&file);
+	return rc != -ENOENT && rc != -ENOTDIR;
+}
+
+/* Is the folder that @mount shows to be had at its source's path? A mount keeps the inodes. */
+static bool shows_source(const struct ckpt_mount *mount)
+{
+	CKPT_FREE char *name = name_in_mount(mount->root, "");
+	struct stat shown = { .st_mode = 0 };
+	struct stat stored = { .st_mode = 0 };
+	struct ckpt_buf path;
+	bool same;
+
+	ckpt_buf_init(&path);
+	if (name && *name)
+		ckpt_path_join(&path, mount->source, name);
+	else
+		ckpt_buf_add_str(&path, mount->source);
+	same = name && ckpt_buf_check(&path) == 0 &&
+	       ckpt_io_fstatat(AT_FDCWD, mount->point, &shown, 0) == 0 &&
+	       ckpt_io_fstatat(AT_FDCWD, path.data, &stored, 0) == 0 && S_ISDIR(stored.st_mode) &&
+	       shown.st_ino == stored.st_ino;
+	ckpt_buf_release(&path);
+	return same;
+}
+
+/*
+ * Does @mount show a folder that is no store? @out: then where it is to be had: at its own path,
+ * or, where that is another name space's, at the mount point.
+ */
+static bool is_bare_mount(const struct ckpt_mount *mount, const char **out)
+{
+	bool is_whole = strcmp(mount->root, "/") == 0;
+	bool is_here;
+
+	/* A bound part of a store shows no store.json either: then its source decides. */
+	if (mount->source[0] != '/' || (is_whole && may_be_store(mount->point)))
+		return false;
+	is_here = shows_source(mount) && !may_be_store(mount->source);
+	*out = is_here ? mount->source : mount->point;
+	return is_here || is_whole;
+}
+
+/* The path below the folder itself of what @real names in a mount of it. */
+static int bare_in_mount(const struct ckpt_real *real, const struct ckpt_mount *mount,
+			 const char *source, struct site *out, struct ckpt_err *err)
+{
+	size_t point_len = strcmp(mount->point, "/") == 0 ? 0 : strlen(mount->point);
+	CKPT_FREE char *name = name_in_mount(mount->root, real->path + point_len);
+	struct ckpt_buf path;
+
+	ckpt_buf_init(&path);
+	if (name && *name)
+		ckpt_path_join(&path, source, name);
+	else
+		ckpt_buf_add_str(&path, source);
+	out->bare_path = ckpt_buf_steal(&path);
+	out->mount_path = strdup(mount->point);
+	return name && out->bare_path && out->mount_path ? -ENOENT : no_memory(err);
+}
+
 static int site_in_mount(const struct ckpt_real *real, const struct ckpt_mount *mount,
 			 const struct ckpt_mount_list *list, struct site *out, struct ckpt_err *err)
 {
@@ -149,15 +225,18 @@ static int site_in_store(const struct ckpt_real *real, size_t store_len, struct 
 	return out->store_path && out->access && out->name ? 0 : no_memory(err);
 }
 
-/* -ENOENT: no store above. */
+/* -ENOENT: no store above; with out->bare_path where it goes on then. */
 static int find_site(const struct ckpt_real *real, struct site *out, struct ckpt_err *err)
 {
 	struct ckpt_mount_list list = { 0 };
 	const struct ckpt_mount *mount = ckpt_real_mount(real, &list);
+	const char *bare = NULL;
 	size_t store_len;
 	int rc;
 
-	if (mount) {
+	if (mount && is_bare_mount(mount, &bare)) {
+		rc = bare_in_mount(real, mount, bare, out, err);
+	} else if (mount) {
 		rc = site_in_mount(real, mount, &list, out, err);
 	} else {
 		rc = ckpt_real_climb(real->path, real->known_len, CKPT_STORE_FILE, &store_len, err);
@@ -168,33 +247,21 @@ static int find_site(const struct ckpt_real *real, struct site *out, struct ckpt
 	return rc;
 }
 
-/* A checkpoint folder that lies in no store. */
-static int find_bare(const char *typed, const struct ckpt_real *real, struct ckpt_place *out,
-		     struct ckpt_err *err)
-{
-	size_t len = 0;
-	int rc = ckpt_real_climb(real->path, real->known_len, CKPT_MANIFEST_FILE, &len, err);
+/* --- in no store -------------------------------------------------------------------------- */
 
-	if (rc == -ENOENT && real->path[real->known_len] != '\0')
-		return ckpt_err_set(
-			err, rc,
-			"'%s' does not exist, and would lie in no store; for a new one run 'ckptfs init' in the folder that holds your checkpoints",
-			typed);
-	if (rc == -ENOENT)
-		return ckpt_err_set(
-			err, -ENXIO,
-			"'%s' is in no store and is no committed checkpoint; run 'ckptfs init' in the folder that holds your checkpoints",
-			typed);
-	if (rc < 0)
-		return rc;
-	out->folder = strndup(real->path, len);
-	out->inner = strdup(behind(real->path, len));
-	if (out->folder)
-		out->name = strdup(ckpt_path_basename(out->folder));
-	if (!out->folder || !out->inner || !out->name)
-		return no_memory(err);
-	out->kind = *out->inner ? CKPT_PLACE_ENTRY : CKPT_PLACE_CHECKPOINT;
-	return 0;
+/* The same through a mount of a folder that is no store, by that folder's own path. */
+static int find_bare_in_mount(const char *typed, struct site *site, bool looks,
+			      struct ckpt_place *out, struct ckpt_err *err)
+{
+	struct ckpt_real real = { 0 };
+	int rc = ckpt_real_find(site->bare_path, &real, err);
+
+	if (rc == 0)
+		rc = ckpt_bare_find(typed, &real, looks, out, err);
+	if (rc == 0)
+		out->mount_path = ckpt_steal_ptr(&site->mount_path);
+	ckpt_real_release(&real);
+	return rc;
 }
 
 /* --- below the store ------------------------------------------------------------------------- */
@@ -432,7 +499,7 @@ static bool exists(const char *path)
 	return rc != -ENOENT && rc != -ENOTDIR;
 }
 
-static int find(const char *typed, struct ckpt_place *out, struct ckpt_err *err)
+static int find(const char *typed, bool looks, struct ckpt_place *out, struct ckpt_err *err)
 {
 	struct ckpt_real real = { 0 };
 	struct site site = { 0 };
@@ -440,17 +507,20 @@ static int find(const char *typed, struct ckpt_place *out, struct ckpt_err *err)
 
 	if (rc == 0) {
 		rc = find_site(&real, &site, err);
-		rc = rc == -ENOENT ? find_bare(typed, &real, out, err)
-		     : rc == 0	   ? place_in_site(&site, out, err)
-				   : rc;
+		if (rc == 0)
+			rc = place_in_site(&site, out, err);
+		else if (rc == -ENOENT && site.bare_path)
+			rc = find_bare_in_mount(typed, &site, looks, out, err);
+		else if (rc == -ENOENT)
+			rc = ckpt_bare_find(typed, &real, looks, out, err);
 	}
 	site_release(&site);
 	ckpt_real_release(&real);
 	return rc;
 }
 
-int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
-		    struct ckpt_err *err)
+static int place_find(const char *path, const char *base, bool looks, struct ckpt_place *out,
+		      struct ckpt_err *err)
 {
 	struct ckpt_place place = { 0 };
 	struct ckpt_buf typed;
@@ -461,7 +531,7 @@ int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
 		ckpt_path_join(&typed, base, path);
 	else
 		ckpt_buf_add_str(&typed, path);
-	rc = ckpt_buf_check(&typed) < 0 ? no_memory(err) : find(typed.data, &place, err);
+	rc = ckpt_buf_check(&typed) < 0 ? no_memory(err) : find(typed.data, looks, &place, err);
 	ckpt_buf_release(&typed);
 	if (rc < 0) {
 		ckpt_place_release(&place);
@@ -469,4 +539,16 @@ int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
 	}
 	*out = place;
 	return 0;
+}
+
+int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
+		    struct ckpt_err *err)
+{
+	return place_find(path, base, false, out, err);
+}
+
+int ckpt_place_look(const char *path, const char *base, struct ckpt_place *out,
+		    struct ckpt_err *err)
+{
+	return place_find(path, base, true, out, err);
 }

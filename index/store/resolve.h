@@ -1,6 +1,6 @@
 /*
  * resolve.h - from a path as typed to a real one, and what lies above it.
- * May be included only by index/store/{resolve,place,store_init}.c.
+ * May be included only by index/store/{resolve,place,place_bare,store_init}.c.
  */
 #ifndef CKPT_STORE_RESOLVE_H
 #define CKPT_STORE_RESOLVE_H
@@ -37,6 +37,17 @@ void ckpt_real_release(struct ckpt_real *real);
  */
 int ckpt_real_climb(const char *path, size_t len, const char *file, size_t *out_len,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
+
+struct ckpt_place;
+/**
+ * ckpt_bare_find - the checkpoint in no store that @real leads to or into
+ * @typed: the path in messages; @looks: one without a manifest will do, if tensors are recognised
+ * in it
+ * @out: filled in as far as it goes, also on failure
+ * Errors: -ENOENT it does not exist; -ENXIO nothing is recognised; else system.
+ */
+int ckpt_bare_find(const char *typed, const struct ckpt_real *real, bool looks,
+		   struct ckpt_place *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 
 /**
  * ckpt_real_mount - the ckptfs mount that the existing part of @real lies in; NULL: in none. @list

@@ -25,7 +25,8 @@ struct scan {
 	uint64_t dev;
 	struct ckpt_buf path; /* of the entry at hand, below the checkpoint */
 	struct ckpt_tree *tree;
-	bool lenient; /* pass over what a manifest cannot hold: only checkpoints inside matter */
+	bool lenient; /* pass over what a manifest cannot hold: only checkpoints inside matter, … */
+	bool looking; /* … or not even they: nothing will be committed */
 	bool passed_over;
 	struct ckpt_err *err;
 };
@@ -64,7 +65,7 @@ static int refuse(struct scan *scan, int code, const char *reason)
 {
 	struct ckpt_buf shown;
 
-	if (scan->lenient && code != -ENOTEMPTY) {
+	if (scan->lenient && (code != -ENOTEMPTY || scan->looking)) {
 		scan->passed_over = true;
 		return 0;
 	}
@@ -327,30 +328,49 @@ const char *ckpt_tree_difference(const struct ckpt_tree *a, const struct ckpt_tr
 
 /* --- for those who only want the files ------------------------------------------------ */
 
-int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, struct ckpt_err *err)
+/* The files of @tree, which is released, by path. */
+static int take_files(struct ckpt_tree *tree, const char *label, struct ckpt_scan_list *out,
+		      struct ckpt_err *err)
 {
-	struct ckpt_scan_file *files;
-	struct ckpt_tree tree;
-	size_t count;
-	int rc = ckpt_tree_scan(dirfd, label, &tree, err);
+	size_t count = tree->files.count;
+	struct ckpt_scan_file *files = array_alloc(num_max(count, 1), sizeof(*files));
 
-	if (rc < 0)
-		return rc;
-	count = tree.files.count;
-	files = array_alloc(num_max(count, 1), sizeof(*files));
 	if (!files) {
-		ckpt_tree_release(&tree);
+		ckpt_tree_release(tree);
 		return ckpt_err_sys(err, -ENOMEM, "cannot look into '%s'", label);
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct ckpt_tree_entry *entry = &tree.files.items[i];
+		struct ckpt_tree_entry *entry = &tree->files.items[i];
 
 		files[i].path = ckpt_steal_ptr(&entry->path);
 		files[i].size_bytes = entry->stamp.size_bytes;
 	}
-	ckpt_tree_release(&tree);
+	ckpt_tree_release(tree);
 	*out = (struct ckpt_scan_list){ .files = files, .file_count = count, .file_cap = count };
 	return 0;
+}
+
+int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, struct ckpt_err *err)
+{
+	struct ckpt_tree tree;
+	int rc = ckpt_tree_scan(dirfd, label, &tree, err);
+
+	return rc < 0 ? rc : take_files(&tree, label, out, err);
+}
+
+int ckpt_scan_readable(int dirfd, const char *label, struct ckpt_scan_list *out,
+		       struct ckpt_err *err)
+{
+	struct ckpt_tree tree = { .dirs = { .count = 0 } };
+	struct scan scan = {
+		.label = label, .tree = &tree, .lenient = true, .looking = true, .err = err
+	};
+	int rc = scan_top(dirfd, &scan);
+
+	if (rc < 0)
+		return rc;
+	sort(&tree.files);
+	return take_files(&tree, label, out, err);
 }
 
 void ckpt_scan_list_release(struct ckpt_scan_list *list)

@@ -107,65 +107,15 @@ static bool is_weak_mark(const char *name)
 	return ckpt_has_suffix(name, ".pt") || ckpt_has_suffix(name, ".pth");
 }
 
-static bool is_digit(char c)
+static bool is_array(const char *name)
 {
-	return c >= '0' && c <= '9';
-}
+	static const char *const suffixes[] = { ".npy", ".npz", ".bin", ".ckpt" };
 
-static bool is_all_digits(const char *text)
-{
-	return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
-}
-
-/*
- * Is there a number behind @word somewhere in @name, with at most one '-', '_', '=' or '.'
- * between?
- */
-static bool has_number_behind(const char *name, const char *word)
-{
-	size_t word_len = strlen(word);
-
-	for (const char *at = strstr(name, word); at; at = strstr(at + 1, word)) {
-		const char *next = at + word_len;
-
-		if (*next != '\0' && strchr("-_=.", *next))
-			next++;
-		if (is_digit(*next))
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+		if (ckpt_has_suffix(name, suffixes[i]))
 			return true;
 	}
 	return false;
-}
-
-bool ckpt_name_is_numbered(const char *name)
-{
-	static const char *const words[] = { "step",  "iter",	    "iteration",
-					     "epoch", "checkpoint", "ckpt" };
-
-	if (is_all_digits(name))
-		return true;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (has_number_behind(name, words[i]))
-			return true;
-	}
-	return false;
-}
-
-bool ckpt_name_is_part(const char *name)
-{
-	static const char *const numbered[] = { "pytorch_model_fsdp_", "optimizer_" };
-
-	for (size_t i = 0; i < sizeof(numbered) / sizeof(numbered[0]); i++) {
-		if (ckpt_has_prefix(name, numbered[i]) && is_all_digits(name + strlen(numbered[i])))
-			return true;
-	}
-	return strcmp(name, "sharded") == 0;
-}
-
-bool ckpt_name_is_trainer(const char *name)
-{
-	static const char prefix[] = "checkpoint-";
-
-	return ckpt_has_prefix(name, prefix) && is_all_digits(name + sizeof(prefix) - 1);
 }
 
 static bool is_unnumbered(const char *name)
@@ -179,6 +129,7 @@ static bool is_unnumbered(const char *name)
 struct look {
 	bool strong;
 	bool weak;
+	bool array;  /* a file that holds tensors, or anything else */
 	char **dirs; /* sub-folders but the control folder */
 	size_t dir_count, dir_cap;
 };
@@ -215,6 +166,7 @@ static int look_at_entry(struct look *look, int dirfd, const char *name, unsigne
 		return strcmp(name, CKPT_CONTROL_DIR) == 0 ? 0 : look_add_dir(look, name);
 	look->strong = look->strong || is_strong_mark(name);
 	look->weak = look->weak || is_weak_mark(name);
+	look->array = look->array || is_array(name);
 	return 0;
 }
 
@@ -441,6 +393,47 @@ static int recognise(int dirfd, const char *name, bool *out)
 		rc = holds_checkpoint(dirfd, &top, depth_of(name) + 1, &is_group);
 	look_release(&top);
 	*out = found && !is_group;
+	return rc;
+}
+
+/* --- in no store ------------------------------------------------------------------- */
+
+/*
+ * Is a folder directly in @top a checkpoint by its control folder? No deeper: who names a folder in
+ * no store may have named the top of a disk.
+ */
+static int any_child_has_marks(int dirfd, const struct look *top, bool *out)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && !*out && i < top->dir_count; i++)
+		rc = has_marks(dirfd, top->dirs[i], out);
+	return rc;
+}
+
+int ckpt_bare_of(int dirfd, const char *name, bool any, enum ckpt_bare *out)
+{
+	const char *base = ckpt_path_basename(name);
+	bool is_group = false;
+	bool found = false;
+	struct look top;
+	int rc = look_at(dirfd, "", &top);
+
+	if (rc < 0)
+		return rc;
+	found = top.strong || (top.weak && (any || ckpt_name_is_numbered(base))) ||
+		(any && top.array);
+	if (!found)
+		rc = recognise_by_children(dirfd, base, &top, &found);
+	if (rc == 0)
+		rc = any_child_has_mark(dirfd, &top, ckpt_name_is_numbered, false, &is_group);
+	if (rc == 0 && !is_group)
+		rc = any_child_has_marks(dirfd, &top, &is_group);
+	/* transformers' checkpoint-500 holds DeepSpeed's global_step500. */
+	if (is_group && found && ckpt_name_is_trainer(base))
+		is_group = false;
+	look_release(&top);
+	*out = is_group ? CKPT_BARE_GROUP : found ? CKPT_BARE_CHECKPOINT : CKPT_BARE_NOTHING;
 	return rc;
 }
 

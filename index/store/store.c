@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/num.h"
@@ -109,12 +110,52 @@ int ckpt_store_file_read(int dirfd, const char *dir, char id[37], struct ckpt_er
 	return rc;
 }
 
+/*
+ * The id of a folder that is no store: the same as long as it is the same folder in the same place.
+ * As a UUID of version 8 (RFC 9562), whose bits are whoever's that makes them.
+ */
+static int make_bare_id(int dirfd, const char *path, char id[37])
+{
+	char hex[CKPT_HEX128_LEN + 1];
+	struct ckpt_buf text;
+	struct stat st;
+	int rc = ckpt_io_fstat(dirfd, &st);
+
+	if (rc < 0)
+		return rc;
+	ckpt_buf_init(&text);
+	ckpt_buf_printf(&text, "%llu %llu %s", (unsigned long long)st.st_dev,
+			(unsigned long long)st.st_ino, path);
+	rc = ckpt_buf_check(&text);
+	if (rc == 0) {
+		ckpt_hex128(ckpt_hash128(text.data, text.len_bytes), hex);
+		ckpt_buf_reset(&text);
+		ckpt_buf_printf(&text, "%.8s-%.4s-8%.3s-8%.3s-%.12s", hex, hex + 8, hex + 13,
+				hex + 17, hex + 20);
+		rc = ckpt_buf_check(&text);
+	}
+	if (rc == 0)
+		memcpy(id, text.data, 37);
+	ckpt_buf_release(&text);
+	return rc;
+}
+
 /* --- opening ------------------------------------------------------------------------ */
 
 /* Nobody is asked to write: only whether this process could. */
 static bool is_read_only(int fd)
 {
 	return faccessat(fd, CKPT_CONTROL_DIR, W_OK, AT_EACCESS) < 0;
+}
+
+static int identify(struct ckpt_store *store, const char *dir, struct ckpt_err *err)
+{
+	int rc;
+
+	if (!ckpt_store_is_bare(store))
+		return ckpt_store_file_read(store->fd, dir, store->id, err);
+	rc = make_bare_id(store->fd, store->path, store->id);
+	return rc < 0 ? ckpt_err_sys(err, rc, "cannot open the folder '%s'", dir) : 0;
 }
 
 /* @fd: taken over, also on failure. */
@@ -137,9 +178,9 @@ static int open_store(int fd, const char *dir, const char *index_path, unsigned 
 	if (!store->path)
 		rc = ckpt_err_sys(err, -ENOMEM, "cannot open the store '%s'", dir);
 	if (rc == 0)
-		rc = ckpt_store_file_read(fd, dir, store->id, err);
+		rc = identify(store, dir, err);
 	if (rc == 0) {
-		store->read_only = is_read_only(fd);
+		store->read_only = ckpt_store_is_bare(store) || is_read_only(fd);
 		if (!(flags & CKPT_STORE_NO_INDEX))
 			rc = ckpt_index_new(store, index_path, &store->index, err);
 	}
@@ -210,6 +251,11 @@ const char *ckpt_store_index_place(const struct ckpt_store *store, const char **
 	if (out_reason)
 		*out_reason = "it was opened without";
 	return "none";
+}
+
+bool ckpt_store_is_bare(const struct ckpt_store *store)
+{
+	return (store->flags & CKPT_STORE_BARE) != 0;
 }
 
 bool ckpt_store_read_only(const struct ckpt_store *store)

@@ -38,7 +38,7 @@ enum ckpt_place_kind {
 /* Where a path leads. All strings are heap; ckpt_place_release() them. */
 struct ckpt_place {
 	enum ckpt_place_kind kind;
-	char *store_path; /* absolute path of the store; NULL for a bare checkpoint folder */
+	char *store_path; /* absolute path of the store; NULL for a bare checkpoint: one in no store */
 	char *mount_path; /* where the user's path runs through a mount of it: the mount point; else NULL */
 	char *name; /* path below the store (bare: the folder's own name); "" for the store itself */
 	char *inner;  /* ENTRY: path inside the checkpoint; else "" */
@@ -63,6 +63,14 @@ struct ckpt_place {
  */
 int ckpt_place_find(const char *path, const char *base, struct ckpt_place *out,
 		    struct ckpt_err *err) CKPT_MUST_CHECK;
+/**
+ * ckpt_place_look - the same for who only reads: a folder in no store that holds a tensor format
+ * is a bare checkpoint, too, though it was never committed
+ * Of folders inside each other the lowest that is recognised counts, or the one above it where that
+ * has the name of a checkpoint.
+ */
+int ckpt_place_look(const char *path, const char *base, struct ckpt_place *out,
+		    struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_place_release(struct ckpt_place *place);
 
 /* --- the store ------------------------------------------------------------------------ */
@@ -78,6 +86,11 @@ int ckpt_store_init(const char *dir, bool *out_existed, struct ckpt_err *err) CK
 
 enum {
 	CKPT_STORE_NO_INDEX = 1U << 0, /* never open a database (MPI ranks) */
+	/*
+	 * A folder that is no store: read-only, nothing is ever written into it. Its id is made of
+	 * what identifies the folder, so that its index in the user's cache is found again.
+	 */
+	CKPT_STORE_BARE = 1U << 1,
 };
 
 /**
@@ -109,6 +122,8 @@ const char *ckpt_store_id(const struct ckpt_store *store);
  * one log line.
  */
 const char *ckpt_store_index_place(const struct ckpt_store *store, const char **out_reason);
+/** ckpt_store_is_bare - it was opened with CKPT_STORE_BARE. */
+bool ckpt_store_is_bare(const struct ckpt_store *store);
 /** ckpt_store_read_only - the store's own folder cannot be written by this process. */
 bool ckpt_store_read_only(const struct ckpt_store *store);
 /**
@@ -137,6 +152,19 @@ const char *ckpt_state_name(enum ckpt_state state);
  */
 int ckpt_state_of(int store_fd, const char *name, enum ckpt_state *out, struct ckpt_buf *waits_for,
 		  struct ckpt_err *err) CKPT_MUST_CHECK;
+
+/* What a folder in no store is, by the files in it. */
+enum ckpt_bare {
+	CKPT_BARE_NOTHING,
+	CKPT_BARE_CHECKPOINT,
+	CKPT_BARE_GROUP, /* checkpoints lie in it */
+};
+/**
+ * ckpt_bare_of - what is the folder @dirfd, called @name, that lies in no store?
+ * @any: one weak mark will do, and .npy, .npz, .bin and .ckpt are some: somebody named it
+ * Errors: system. Cost: the names in it and in the folders directly in it.
+ */
+int ckpt_bare_of(int dirfd, const char *name, bool any, enum ckpt_bare *out) CKPT_MUST_CHECK;
 
 /* May what lies at a path be changed? */
 enum ckpt_guard {
@@ -250,6 +278,7 @@ struct ckpt_commit_options {
 	const struct ckpt_bytes_entry *bytes_entries;
 	size_t bytes_entry_count;
 	uint32_t lease_wait_ms; /* 0: 5000 */
+	bool skip_crc; /* the CRC-32s in the archives of torch and numpy are not compared */
 	/*
 	 * The lasting name of one that has a temporary name, also in another folder of the store,
 	 * which must exist; NULL: what the name becomes without its temporary affix.
@@ -379,6 +408,12 @@ struct ckpt_scan_list {
  */
 int ckpt_scan_files(int dirfd, const char *label, struct ckpt_scan_list *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
+/**
+ * ckpt_scan_readable - the same of a folder that is only looked at: what cannot be committed is
+ * passed over, and so are checkpoints in it. Errors: system.
+ */
+int ckpt_scan_readable(int dirfd, const char *label, struct ckpt_scan_list *out,
+		       struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_scan_list_release(struct ckpt_scan_list *list);
 
 /* --- verify ------------------------------------------------------------------------------- */
@@ -399,6 +434,8 @@ struct ckpt_verify_options {
 	 */
 	uint64_t part_idx;
 	uint64_t part_count;
+	/* The CRC-32s in the archives of torch and numpy, too. */
+	bool deep;
 	/*
 	 * NULL, or the store that the checkpoint lies in, by the name @label: whole digests that
 	 * its manifest lacks are learned, and kept in the store's catalog.

@@ -113,6 +113,8 @@ static const char *store_is_unfit(const struct ckpt_store *store)
 		ckpt_io_open_beneath(store->fd, CKPT_CONTROL_DIR, O_PATH | O_DIRECTORY, 0);
 	bool network = true;
 
+	if (ckpt_store_is_bare(store))
+		return "the folder is no store, and nothing is written into it";
 	if (control < 0)
 		return "its control folder cannot be opened";
 	if (ckpt_io_is_network_fs(control, &network) < 0 || network)

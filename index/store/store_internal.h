@@ -143,7 +143,7 @@ int ckpt_session_holder(int dirfd, bool *out_any, struct ckpt_buf *out) CKPT_MUS
  */
 void ckpt_leftovers_drop(const struct ckpt_store *store, const char *name);
 
-/* --- state.c: names --------------------------------------------------------------------- */
+/* --- state_names.c --------------------------------------------------------------------- */
 
 /** ckpt_name_is_numbered - is the component one that tools give to checkpoints, with a number in it? */
 bool ckpt_name_is_numbered(const char *component);

@@ -560,6 +560,8 @@ static int check_all(struct verify *v, struct ckpt_err *err)
 	}
 	if (rc == 0)
 		rc = check_shards(v, err);
+	if (rc == 0)
+		rc = ckpt_verify_deep(v->dirfd, v->label, manifest, v->options, &v->result, err);
 	ckpt_learning_keep(&v->learning, v->options, v->label, manifest);
 	return rc;
 }

@@ -1,0 +1,134 @@
+/* contents_numpy.c - arrays of numpy: .npy files, and .npz archives of them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "format/npy.h"
+#include "format/zip.h"
+#include "store/contents_internal.h"
+
+#define NPY_SUFFIX ".npy"
+#define NPZ_SUFFIX ".npz"
+
+/* A name without its suffix; heap. */
+static char *stem_of(const char *path)
+{
+	const char *name = contents_name_of(path);
+
+	return strndup(name, strlen(name) - (sizeof(NPY_SUFFIX) - 1));
+}
+
+static int claim_array(struct contents_folder *folder, size_t source, const char *shard,
+		       const char *fqn, const struct ckpt_npy_header *header)
+{
+	const struct contents_whole whole = { .fqn = fqn,
+					      .dtype = header->dtype,
+					      .dim_count = header->dim_count,
+					      .shape = header->shape,
+					      .stride = header->stride,
+					      .shard = shard,
+					      .offset_bytes = header->offset_bytes };
+
+	return contents_claim_whole(folder, source, &whole);
+}
+
+/* --- .npy ------------------------------------------------------------------------------------ */
+
+static int look_into_npy(struct contents_folder *folder, const struct ckpt_contents_file *file,
+			 size_t family)
+{
+	CKPT_CLOSE int fd = contents_open(folder, file->path);
+	CKPT_FREE char *fqn = stem_of(file->path);
+	struct ckpt_npy_header header = { .shape = NULL };
+	struct ckpt_err why = CKPT_ERR_INIT;
+	size_t source = 0;
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	if (!fqn)
+		return contents_no_memory(folder);
+	rc = ckpt_npy_read(fd, 0, file->size_bytes, contents_name_of(file->path), &header, &why);
+	if (rc == -EBADMSG)
+		return contents_note(folder, file->path, "%s", why.msg);
+	if (rc < 0)
+		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+	rc = contents_add_source(folder, CONTENTS_NPY, file->path, family, &source);
+	if (rc == 0)
+		rc = claim_array(folder, source, file->path, fqn, &header);
+	ckpt_npy_header_release(&header);
+	return rc;
+}
+
+/* --- .npz ------------------------------------------------------------------------------------ */
+
+static int claim_record(struct contents_folder *folder, size_t source,
+			const struct ckpt_contents_file *file, int fd,
+			const struct ckpt_zip_record *record)
+{
+	CKPT_FREE char *fqn = NULL;
+	struct ckpt_npy_header header = { .shape = NULL };
+	struct ckpt_err why = CKPT_ERR_INIT;
+	size_t len = strlen(record->name);
+	int rc;
+
+	if (len <= sizeof(NPY_SUFFIX) - 1 ||
+	    strcmp(record->name + len - (sizeof(NPY_SUFFIX) - 1), NPY_SUFFIX) != 0)
+		return 0;
+	if (!record->is_stored)
+		return contents_note(
+			folder, file->path,
+			"array '%s' is compressed; numpy.savez writes it so that it can be shown",
+			record->name);
+	fqn = strndup(record->name, len - (sizeof(NPY_SUFFIX) - 1));
+	if (!fqn)
+		return contents_no_memory(folder);
+	rc = ckpt_npy_read(fd, record->offset_bytes, record->size_bytes, record->name, &header,
+			   &why);
+	if (rc == -EBADMSG)
+		return contents_note(folder, file->path, "%s", why.msg);
+	if (rc < 0)
+		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+	rc = claim_array(folder, source, file->path, fqn, &header);
+	ckpt_npy_header_release(&header);
+	return rc;
+}
+
+static int look_into_npz(struct contents_folder *folder, const struct ckpt_contents_file *file)
+{
+	CKPT_CLOSE int fd = contents_open(folder, file->path);
+	struct ckpt_zip *zip = NULL;
+	struct ckpt_err why = CKPT_ERR_INIT;
+	size_t source = 0;
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = ckpt_zip_open(fd, 0, file->size_bytes, contents_name_of(file->path), &zip, &why);
+	if (rc == -EBADMSG)
+		return contents_note(folder, file->path, "%s", why.msg);
+	if (rc < 0)
+		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+	rc = contents_add_source(folder, CONTENTS_NPZ, file->path, SIZE_MAX, &source);
+	for (size_t i = 0; rc == 0 && i < ckpt_zip_count(zip); i++)
+		rc = claim_record(folder, source, file, fd, ckpt_zip_at(zip, i));
+	ckpt_zip_free(zip);
+	return rc;
+}
+
+int contents_look_numpy(struct contents_folder *folder)
+{
+	size_t arrays = folder->family_count++;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < folder->file_count; i++) {
+		const struct ckpt_contents_file *file = folder->files[i];
+
+		if (contents_is_called(file->path, NPY_SUFFIX))
+			rc = look_into_npy(folder, file, arrays);
+		else if (contents_is_called(file->path, NPZ_SUFFIX))
+			rc = look_into_npz(folder, file);
+	}
+	return rc;
+}
