@@ -9,9 +9,16 @@
  *   tensors/ESC(FQN).npy              (.bf16-as-u16.npy, .f8-as-u8.npy)
  *   safetensors/all.safetensors       every tensor of the set
  *   safetensors/ESC(GROUP).safetensors  those of one group, without "GROUP." before the FQN
- *   hf/model.safetensors              group model, or the tensors in no group but the optimizer's
+ *   hf/model.safetensors              the model, see below
  *   hf/config.json …                  companions of the model: from the set's folder, else the
  *                                     checkpoint, else its group; names of a fixed list
+ *
+ * The model is group "model", else "model_state_dict", "state_dict" or "module"; else the tensors
+ * in no group but the optimizer's (view_parts.c); else what "app.model." names where "app.optim."
+ * is there, too. A group's name before the FQN is left out, one's own "model." never.
+ *
+ * Numbers run through the sets by folder; in each through its folders, the fixed list of hf/, the
+ * safetensors views and the tensors, by name.
  *
  * ESC and the layout of safetensors: ckptfs-format(5), st_layout.c. Bytes entries and complex
  * tensors are in no safetensors view. A group called "all", and a tensor whose file name is taken,
@@ -28,6 +35,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "store/store.h"
+#include "view/diff.h"
+#include "view/statistics.h"
 
 /* --- the tree -------------------------------------------------------------------------------- */
 
