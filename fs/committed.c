@@ -16,6 +16,7 @@
 #include "node.h"
 #include "own_ids.h"
 #include "removal.h"
+#include "view_nodes.h"
 
 #define NS_PER_SEC INT64_C(1000000000)
 
@@ -220,6 +221,17 @@ int committed_children(struct fs *fs, const struct ckpt_db_cursor *from,
 	return rc < 0 ? rc : 0;
 }
 
+/* A sub-folder has one where it holds a tensor set. */
+static int set_control_dir(struct fs *fs, fuse_ino_t parent, struct fuse_entry_param *out)
+{
+	int rc = view_control_dir(fs, node_slot(parent), node_line(parent), out);
+
+	if (rc != -ENOENT)
+		return rc;
+	*out = (struct fuse_entry_param){ .entry_timeout = TIMEOUT_LIVE };
+	return 0;
+}
+
 int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 		    struct fuse_entry_param *out)
 {
@@ -229,6 +241,8 @@ int committed_child(struct fs *fs, fuse_ino_t parent, const char *name,
 
 	if (strcmp(name, CKPT_CONTROL_DIR) == 0 && node_line(parent) == NODE_TOP_LINE)
 		return control_dir_of_checkpoint(fs, node_slot(parent), out);
+	if (strcmp(name, CKPT_CONTROL_DIR) == 0)
+		return set_control_dir(fs, parent, out);
 	rc = slots_get_loaded(fs, node_slot(parent), &cp);
 	if (rc < 0)
 		return rc;

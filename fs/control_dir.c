@@ -14,6 +14,8 @@
 #include "inode.h"
 #include "slots.h"
 #include "view/view.h"
+#include "view_nodes.h"
+#include "view_trees.h"
 
 #define NS_PER_SEC INT64_C(1000000000)
 
@@ -84,7 +86,7 @@ bool control_is_of_checkpoint(fuse_ino_t ino)
 
 const char *control_list(fuse_ino_t dir, size_t idx)
 {
-	return names_of(dir)[idx].name;
+	return node_is_view(dir) ? NULL : names_of(dir)[idx].name;
 }
 
 bool control_is_stored(fuse_ino_t ino)
@@ -127,7 +129,8 @@ int control_text(struct fs *fs, fuse_ino_t ino, struct ckpt_buf *out)
 
 	switch (node_kind(ino)) {
 	case VIRTUAL_README:
-		ckpt_buf_add_str(out, control_readme);
+		ckpt_buf_add_str(out, ckpt_store_is_bare(fs->store) ? control_readme_bare
+								    : control_readme);
 		break;
 	case VIRTUAL_STATS:
 		stats_print(fs, out);
@@ -290,6 +293,8 @@ int control_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
 	int rc;
 
+	if (node_is_view(ino))
+		return view_attr(fs, ino, out);
 	base_attr(fs, ino, out);
 	switch (node_kind(ino)) {
 	case VIRTUAL_TOP_DIR:
@@ -309,6 +314,9 @@ int control_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 		return text_attr(fs, ino, out);
 	case VIRTUAL_SUMS:
 		return sums_attr(fs, node_ref(ino), out);
+	case VIRTUAL_VIEW:
+	case VIRTUAL_PLAIN_VIEW:
+		break;
 	}
 	return -ESTALE;
 }
@@ -375,15 +383,29 @@ int control_latest_listed(struct fs *fs, fuse_ino_t group, struct fuse_entry_par
 	return fill(fs, node_virtual(VIRTUAL_LATEST_LISTED, group), out);
 }
 
+/* Any other name needs no look at the tensors. */
+static bool is_folder_of_views(const char *name)
+{
+	return strcmp(name, "tensors") == 0 || strcmp(name, "safetensors") == 0 ||
+	       strcmp(name, "hf") == 0;
+}
+
 int control_child(struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *out)
 {
 	const struct control_name *at = names_of(parent);
 
+	if (node_is_view(parent))
+		return view_child(fs, parent, name, out);
 	if (!at)
 		return -ENOTDIR;
 	for (; at->name; at++) {
+		/* What is no store has none, and a path must not be taken to lead into one. */
+		if (at->kind == VIRTUAL_STORE_JSON && ckpt_store_is_bare(fs->store))
+			continue;
 		if (strcmp(at->name, name) == 0)
 			return fill(fs, node_virtual(at->kind, node_ref(parent)), out);
 	}
-	return -ENOENT;
+	return views_are_of(fs, parent) && is_folder_of_views(name)
+		       ? view_child(fs, parent, name, out)
+		       : -ENOENT;
 }

@@ -6,6 +6,7 @@
 #include "fs.h"
 
 extern const char control_readme[];
+extern const char control_readme_bare[]; /* of a folder that is no store */
 
 /**
  * control_status - what runs, appended as a JSON array with a line for each checkpoint: that is

@@ -30,6 +30,8 @@
 #include "removal.h"
 #include "request.h"
 #include "resave.h"
+#include "view_nodes.h"
+#include "view_trees.h"
 
 /*
  * Committed: "." is followed by the entry with this cookie, ".."; its own is 1, the header's line,
@@ -47,6 +49,9 @@
  * is made of its id, so that one that ends meanwhile moves no other.
  */
 #define COOKIE_REMOVED_MIN (COOKIE_LATEST - (INT64_C(1) << 30))
+/* Control folders: their own names come first, behind COOKIE_VIEWS the nodes of the view tree. */
+#define CONTROL_NAMES_MAX 16
+#define COOKIE_VIEWS 32
 /* Bytes of names read from the stored folder at a time. */
 #define STREAM_BYTES 32768U
 
@@ -189,13 +194,37 @@ static int list_committed(struct listing *list)
 
 /* --- control folders ---------------------------------------------------------------------- */
 
+static bool add_view(void *ctx, const char *name, const struct fuse_entry_param *entry,
+		     uint64_t position)
+{
+	struct listing *list = ctx;
+
+	if (has_room(list, name))
+		add(list, name, entry, COOKIE_VIEWS + (int64_t)position);
+	return !list->full;
+}
+
+/* What cannot be made ready is not listed: the log tells why. */
+static int list_views(struct listing *list, uint64_t after)
+{
+	struct fs *fs = list->rq->fs;
+	fuse_ino_t dir = list->rq->ino;
+	int rc = views_are_of(fs, dir) ? view_list(fs, dir, after, add_view, list) : 0;
+
+	return node_is_view(dir) || rc == RC_LOAD_FIRST || rc == RC_VIEWS_FIRST ? rc : 0;
+}
+
 static int list_control(struct listing *list)
 {
 	struct request *rq = list->rq;
 	int64_t cookie = (int64_t)rq->offset;
 	const char *name = NULL;
 
-	if (cookie < 0 || cookie > 16)
+	if (cookie < 0)
+		return -EINVAL;
+	if (cookie > COOKIE_VIEWS)
+		return list_views(list, (uint64_t)(cookie - COOKIE_VIEWS));
+	if (cookie > CONTROL_NAMES_MAX)
 		return -EINVAL;
 	if (cookie == 0)
 		add_dots(list, ".", rq->ino, ++cookie);
@@ -206,12 +235,12 @@ static int list_control(struct listing *list)
 		int rc = control_child(rq->fs, rq->ino, name, &entry);
 
 		/* `latest` of a group with nothing committed is not there. */
-		if (rc == RC_LOAD_FIRST)
+		if (rc == RC_LOAD_FIRST || rc == RC_VIEWS_FIRST)
 			return rc;
 		if (rc == 0 && has_room(list, name))
 			add(list, name, &entry, cookie + 1);
 	}
-	return 0;
+	return list->full ? 0 : list_views(list, 0);
 }
 
 /* --- plain folders ------------------------------------------------------------------------ */
@@ -491,7 +520,9 @@ static int list_node(struct listing *list)
 	case NODE_COMMITTED:
 		return list_committed(list);
 	case NODE_VIRTUAL:
-		return control_is_dir(list->rq->ino) ? list_control(list) : -ENOTDIR;
+		return control_is_dir(list->rq->ino) || node_is_view(list->rq->ino)
+			       ? list_control(list)
+			       : -ENOTDIR;
 	case NODE_PLAIN:
 		break;
 	}

@@ -28,8 +28,10 @@
 #include "plain_change.h"
 #include "request.h"
 #include "shard_check.h"
+#include "shard_open.h"
 #include "trash_room.h"
 #include "verified.h"
+#include "view_read.h"
 
 /*
  * Blocks that one read can touch: the kernel asks for 1 MiB at most, a block has at least that.
@@ -64,12 +66,12 @@ static int verify_whole(struct request *rq, const struct check_order *order, str
 }
 
 /* Which of its bytes have been verified, and which are to be? */
-static int verify_shard(struct request *rq, struct open_want *want)
+static int verify_shard(struct request *rq, fuse_ino_t ino, struct open_want *want)
 {
 	struct fs *fs = rq->fs;
 	const struct ckpt_shard *shard = &want->shard->shard;
 	const struct check_order order = {
-		.key = { .ino = rq->ino, .generation = want->shard->cp->generation },
+		.key = { .ino = ino, .generation = want->shard->cp->generation },
 		.stamps = want->stamps,
 		.shard = want->shard,
 	};
@@ -95,17 +97,17 @@ static int verify_shard(struct request *rq, struct open_want *want)
 	return 0;
 }
 
-static int open_shard(struct request *rq, struct open_want *want)
+int shard_open(struct request *rq, fuse_ino_t ino, struct open_want *want)
 {
 	struct stat st;
-	int rc = committed_shard_open(rq->fs, rq->ino, &want->shard);
+	int rc = committed_shard_open(rq->fs, ino, &want->shard);
 
 	if (rc == 0)
 		rc = ckpt_io_fstat(ckpt_shard_reader_fd(want->shard->reader, NULL), &st);
 	if (rc != 0)
 		return rc;
 	want->stamps = stamps_of(&st);
-	return verify_shard(rq, want);
+	return verify_shard(rq, ino, want);
 }
 
 /* --- plain files -------------------------------------------------------------------------- */
@@ -257,6 +259,12 @@ static void agree(struct request *rq, struct handle *handle, const struct open_w
 	 * faster the first time only, and each mapping of the file would fill it anew (measured).
 	 */
 	rq->fi.direct_io = file->is_live || appends_whole(rq->fi.flags);
+	/*
+	 * Views are read once, as a rule, and quickest past the page cache (measured). Each mapping
+	 * through such an open fills the cache anew: from the second on its pages are kept.
+	 */
+	if (file->content == CONTENT_VIEW)
+		rq->fi.direct_io = passthrough_direct_mmap() && !view_is_mapped(file->view);
 	if (file->content == CONTENT_SHARD && fs->options->verify == VERIFY_READ)
 		rq->fi.direct_io = passthrough_direct_mmap();
 	if (!file->is_live && node_class(file->ino) != NODE_PLAIN)
@@ -303,7 +311,8 @@ static int prepare_open(struct request *rq, struct open_want *want)
 	case NODE_PLAIN:
 		return open_plain(rq, want);
 	case NODE_COMMITTED:
-		return is_change(rq->fi.flags) ? refuse(rq, rq->ino, true) : open_shard(rq, want);
+		return is_change(rq->fi.flags) ? refuse(rq, rq->ino, true)
+					       : shard_open(rq, rq->ino, want);
 	case NODE_VIRTUAL:
 		break;
 	}
@@ -537,6 +546,8 @@ static int run_read(struct request *rq)
 		if (!file->shard)
 			return -EIO; /* the kernel said it would read by itself */
 		return atomic_load(&file->trusted) ? read_trusted(rq) : read_shard(rq);
+	case CONTENT_VIEW:
+		return view_read(rq, file->view);
 	case CONTENT_STORED:
 		break;
 	}
@@ -550,6 +561,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	request_init(&rq, req, ino, run_read);
 	rq.size_bytes = size;
 	rq.offset = (uint64_t)off;
+	rq.fi = *fi;
 	rq.handle = handle_of(fi);
 	handle_hold(rq.fs, rq.handle);
 	if (rq.handle->file->content == CONTENT_TEXT)

@@ -30,6 +30,7 @@ struct summing;
 struct autocommit;
 struct removals;
 struct resaves;
+struct views;
 
 struct fs {
 	const struct mount_options *options;
@@ -47,6 +48,7 @@ struct fs {
 	struct autocommit *autocommit; /* NULL: nothing is committed by rule */
 	struct removals *removals;
 	struct resaves *resaves;
+	struct views *views;
 	struct ckpt_pool *reads;   /* reading and verifying shards: short jobs */
 	struct ckpt_pool *writes;  /* waiting for a disk to write: fsync, copies, a full disk */
 	struct ckpt_pool *tasks;   /* indexing a checkpoint's entries, removals: long jobs */
@@ -67,6 +69,8 @@ struct fs {
 
 /* A request needs the entries of a checkpoint that are not in the index yet: see request.h. */
 #define RC_LOAD_FIRST (-EINPROGRESS)
+/* A request needs a tree of views that is not made yet: see view_trees.h. */
+#define RC_VIEWS_FIRST (-EUNATCH)
 /* A request cannot go on in a thread of libfuse. */
 #define RC_WORKER (-ENOTBLK)
 /* A request waits for something without a thread: see request.h. */

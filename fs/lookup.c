@@ -121,7 +121,8 @@ static int attr_of(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
 	int rc = gone(node_attr(fs, ino, out));
 
-	if ((rc == -ESTALE || rc == RC_LOAD_FIRST) && open_file_attr(fs, ino, out) == 0)
+	if ((rc == -ESTALE || rc == RC_LOAD_FIRST || rc == RC_VIEWS_FIRST) &&
+	    open_file_attr(fs, ino, out) == 0)
 		return 0;
 	return rc;
 }

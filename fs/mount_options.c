@@ -20,7 +20,8 @@
 const char mount_options_help[] =
 	"usage: mount.ckptfs STORE MNT [-o OPTION[,OPTION]...] [--foreground]\n"
 	"\n"
-	"Mount the store of checkpoints STORE on the folder MNT.\n"
+	"Mount the store of checkpoints STORE on the folder MNT. A folder that is no store is\n"
+	"mounted read-only; nothing in it can be verified.\n"
 	"\n"
 	"  -o ro               show only what is committed\n"
 	"  -o rw               show everything; what is not committed can be written (default)\n"

@@ -16,12 +16,13 @@ enum verify_when {
 };
 
 struct mount_options {
-	char *store_path;  /* absolute, without symlinks */
+	char *store_path;  /* absolute, without symlinks; where bare, of the folder */
 	char *mount_point; /* absolute, without symlinks */
 	char *index_path;  /* absolute; NULL: the usual place */
 	char *log_path;	   /* absolute; NULL: syslog, or stderr with --foreground */
 	bool log_syslog;   /* syslog in any case */
 	bool read_only;	   /* show only what is committed */
+	bool bare; /* set by start_check: the folder is no store; it is shown, and never written */
 	bool allow_other;
 	bool noexec;
 	bool passthrough_off;

@@ -9,7 +9,8 @@
  *   bits 63 and 62 set           virtual: a control folder or what lies in one; bits 56-61 the
  *   kind, the rest
  *                                the slot of its checkpoint or the counter of its group (1: the
- *                                top)
+ *                                top); of a view: that in 31 bits, and below it the node of the
+ *                                view tree in 25
  *
  * A slot has 31 bits, so bit 62 alone cannot tell plain from committed: copies have slots from
  * 2^30 on.
@@ -29,6 +30,7 @@ _Static_assert(sizeof(fuse_ino_t) == sizeof(uint64_t), "node numbers need 64 bit
 #define NODE_VIRTUAL_BITS (UINT64_C(3) << 62)
 #define NODE_KIND_SHIFT 56
 #define NODE_REF_MASK ((UINT64_C(1) << NODE_KIND_SHIFT) - 1)
+#define NODE_VIEW_BITS 25
 /* The line that stands for a checkpoint's own folder: the manifest's header. */
 #define NODE_TOP_LINE 1U
 
@@ -50,6 +52,8 @@ enum virtual_kind {
 	VIRTUAL_STATUS,
 	VIRTUAL_MANIFEST,
 	VIRTUAL_SUMS,
+	VIRTUAL_VIEW,	    /* of a committed checkpoint: a view or a folder of views */
+	VIRTUAL_PLAIN_VIEW, /* the same of a plain folder, in a mount of a folder that is no store */
 };
 
 static inline enum node_class node_class(fuse_ino_t ino)
@@ -88,6 +92,29 @@ static inline enum virtual_kind node_kind(fuse_ino_t ino)
 static inline uint64_t node_ref(fuse_ino_t ino)
 {
 	return ino & NODE_REF_MASK;
+}
+
+static inline bool node_is_view(fuse_ino_t ino)
+{
+	return node_class(ino) == NODE_VIRTUAL &&
+	       (node_kind(ino) == VIRTUAL_VIEW || node_kind(ino) == VIRTUAL_PLAIN_VIEW);
+}
+
+static inline fuse_ino_t node_view(enum virtual_kind kind, uint64_t ref, uint32_t idx)
+{
+	return node_virtual(kind, ref << NODE_VIEW_BITS | idx);
+}
+
+/* The slot, or the counter of the plain folder, in a view's node. */
+static inline uint64_t node_view_ref(fuse_ino_t ino)
+{
+	return node_ref(ino) >> NODE_VIEW_BITS;
+}
+
+/* Which node of the view tree it is. */
+static inline uint32_t node_view_idx(fuse_ino_t ino)
+{
+	return (uint32_t)(ino & ((UINT64_C(1) << NODE_VIEW_BITS) - 1));
 }
 
 /* The plain folder that a group's virtual node belongs to. */

@@ -18,6 +18,7 @@
 #include "passthrough.h"
 #include "plain.h"
 #include "summing.h"
+#include "view_read.h"
 
 /* Chains of the table, a power of two: opens are hundreds, not millions. */
 #define CHAINS 256U
@@ -56,6 +57,7 @@ static void release(struct open_file *file)
 		close(file->fd);
 	committed_shard_unref(file->shard);
 	ckpt_buf_release(&file->text);
+	view_open_free(file->view);
 	free(file);
 }
 
@@ -126,6 +128,22 @@ static int open_committed(struct fs *fs, struct open_file *file, const struct op
 	return 0;
 }
 
+static int open_view(struct fs *fs, struct open_file *file)
+{
+	int rc = view_open_new(fs, file->ino, &file->view, &file->shown);
+
+	if (rc < 0)
+		return rc;
+	file->is_virtual = true;
+	file->content = CONTENT_VIEW;
+	file->has_shown = true;
+	file->stamps = (struct stamps){
+		.size_bytes = (uint64_t)file->shown.st_size,
+		.ctime_ns = (int64_t)view_open_generation(file->view),
+	};
+	return 0;
+}
+
 static int open_control(struct fs *fs, struct open_file *file)
 {
 	struct stat st;
@@ -161,7 +179,7 @@ static int node_open(struct fs *fs, struct open_file *file, const struct open_wa
 	case NODE_COMMITTED:
 		return open_committed(fs, file, want);
 	case NODE_VIRTUAL:
-		return open_control(fs, file);
+		return node_is_view(file->ino) ? open_view(fs, file) : open_control(fs, file);
 	case NODE_PLAIN:
 		break;
 	}

@@ -23,9 +23,11 @@ enum open_content {
 	CONTENT_STORED, /* a stored file's bytes as they are: plain files, manifests */
 	CONTENT_SHARD,	/* a stored file's bytes, verified */
 	CONTENT_TEXT,	/* generated */
+	CONTENT_VIEW,	/* put together from shards */
 };
 
 struct handle;
+struct view_open;
 
 struct open_file {
 	fuse_ino_t ino;
@@ -46,7 +48,7 @@ struct open_file {
 	 */
 	int32_t backing_id;
 	struct stamps stamps; /* of the stored file when it was opened first */
-	struct stat shown;    /* CONTENT_SHARD: what was said of it then, if @has_shown */
+	struct stat shown;    /* of a shard or a view: what was said of it then, if @has_shown */
 	bool has_shown;
 	int fd; /* CONTENT_STORED, but for plain files: theirs are the handles'; else -1 */
 	/*
@@ -55,6 +57,7 @@ struct open_file {
 	 */
 	struct committed_shard *shard;
 	struct ckpt_buf text;
+	struct view_open *view; /* CONTENT_VIEW; else NULL */
 	/* What follows belongs to open_file.c, protected by the table's mu. */
 	struct open_file *next;
 	struct handle *handles; /* of a plain file: those with a descriptor */

@@ -20,6 +20,7 @@
 #include "node.h"
 #include "open_file.h"
 #include "slots.h"
+#include "view_trees.h"
 
 /*
  * How often interrupted requests are looked at: a killed caller waits that long, and 100 ms is
@@ -275,6 +276,8 @@ static uint64_t slot_of(fuse_ino_t ino)
 {
 	if (node_class(ino) == NODE_COMMITTED)
 		return node_slot(ino);
+	if (node_class(ino) == NODE_VIRTUAL && node_is_view(ino))
+		return node_kind(ino) == VIRTUAL_VIEW ? node_view_ref(ino) : 0;
 	if (node_class(ino) == NODE_VIRTUAL && control_is_of_checkpoint(ino))
 		return node_ref(ino);
 	return 0;
@@ -286,15 +289,20 @@ static uint64_t slot_of(fuse_ino_t ino)
  */
 static bool wants_load(int rc)
 {
-	return rc == RC_LOAD_FIRST || rc == -EUCLEAN;
+	return rc == RC_LOAD_FIRST || rc == RC_VIEWS_FIRST || rc == -EUCLEAN;
 }
 
 static int load(struct request *rq)
 {
+	int rc = 0;
+
 	/* Where there are none, the next look-up opens the index anew. */
-	if (rq->loads == 0 || slot_of(rq->ino) == 0)
-		return 0;
-	return slots_load(rq->fs, slot_of(rq->ino));
+	if (rq->loads > 0 && slot_of(rq->ino) != 0)
+		rc = slots_load(rq->fs, slot_of(rq->ino));
+	if (rc == 0 && rq->needs_views)
+		views_load(rq->fs, rq->ino);
+	rq->needs_views = false;
+	return rc;
 }
 
 static void work(void *arg)
@@ -311,11 +319,12 @@ static void work(void *arg)
 		return; /* it may be running in another worker by now */
 	if (wants_load(rc) && rq->loads < LOADS_MAX) {
 		rq->loads++;
+		rq->needs_views = rc == RC_VIEWS_FIRST;
 		rc = ckpt_pool_submit(rq->fs->tasks, work, rq);
 		if (rc == 0)
 			return;
 	}
-	if (rc == RC_LOAD_FIRST)
+	if (rc == RC_LOAD_FIRST || rc == RC_VIEWS_FIRST)
 		rc = -ESTALE; /* loaded, and gone again: the checkpoint was removed or replaced */
 	if (rc < 0)
 		request_reply_err(rq, fs_errno(rc));
@@ -401,6 +410,7 @@ void request_run(struct request *rq)
 	}
 	if (wants_load(rc)) {
 		rq->loads = 1;
+		rq->needs_views = rc == RC_VIEWS_FIRST;
 		request_submit(rq, LANE_TASKS);
 		return;
 	}

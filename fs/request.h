@@ -39,6 +39,7 @@ struct request {
 	/* Does the work and replies. Returns 0 when it replied (or could not claim), a negative errno to be replied,
 	 * RC_WORKER: run again in a worker; RC_LOAD_FIRST: run again when the entries of the
 	 * checkpoint that @ino belongs to are in the index,
+	 * RC_VIEWS_FIRST: run again when its tree of views is made,
 	 * or RC_PARKED: it was left to somebody who will resume it, and must not be touched any
 	 * more. */
 	int (*run)(struct request *rq);
@@ -66,7 +67,8 @@ struct request {
 	uid_t uid;		      /* who asks */
 	gid_t gid;
 	/* What follows belongs to request.c. */
-	bool queued; /* runs in a worker; may be read */
+	bool queued;	  /* runs in a worker; may be read */
+	bool needs_views; /* make the views that its node belongs to before it runs */
 	uint32_t loads; /* put the checkpoint's entries into the index before it runs; how often so far */
 	pid_t pid;
 	atomic_bool claimed;

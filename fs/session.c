@@ -35,6 +35,7 @@
 #include "slots.h"
 #include "summing.h"
 #include "verified.h"
+#include "view_trees.h"
 
 /* Readers wait for disks as much as for processors; a few more than processors keep both busy. */
 #define READ_THREADS_MIN 4U
@@ -166,11 +167,11 @@ static int add_source(const char *store_path, char **list)
 	return rc;
 }
 
-/* The options of the mount itself. With -o ro the kernel refuses every change by itself. */
+/* The options of the mount itself. With "ro" the kernel refuses every change by itself. */
 static int add_options(const struct mount_options *options, char **list)
 {
 	if (fuse_opt_add_opt(list, "nosuid,nodev,default_permissions,subtype=ckptfs") < 0 ||
-	    (options->read_only && fuse_opt_add_opt(list, "ro") < 0) ||
+	    ((options->read_only || options->bare) && fuse_opt_add_opt(list, "ro") < 0) ||
 	    (options->allow_other && fuse_opt_add_opt(list, "allow_other") < 0) ||
 	    (options->noexec && fuse_opt_add_opt(list, "noexec") < 0))
 		return -ENOMEM;
@@ -237,6 +238,10 @@ static void log_start(void *ctx)
 		ckpt_log(
 			"mounted '%s' on '%s'; passthrough is off (%s): files are read through the daemon",
 			fs->options->store_path, fs->options->mount_point, passthrough_reason());
+	if (fs->options->bare)
+		ckpt_log(
+			"'%s' is no store: it is shown read-only, and nothing that was never committed can be verified",
+			fs->options->store_path);
 	if (reason[0] != '\0')
 		ckpt_log("the index of '%s' is '%s': %s", fs->options->store_path, place, reason);
 }
@@ -279,8 +284,9 @@ static int new_tables(struct fs *fs, const struct stat *top, struct ckpt_err *er
 	fs->verified = verified_new(fs->options->verify_ttl_ms);
 	fs->changes = changes_new();
 	fs->resaves = resaves_new();
+	fs->views = views_new();
 	if (!fs->inodes || !fs->slots || !fs->groups || !fs->open_files || !fs->blocks ||
-	    !fs->verified || !fs->changes || !fs->resaves)
+	    !fs->verified || !fs->changes || !fs->resaves || !fs->views)
 		return ckpt_err_sys(err, -ENOMEM, "cannot mount '%s'", fs->options->store_path);
 	return 0;
 }
@@ -325,7 +331,8 @@ static int parts_open(struct fs *fs, int store_fd, struct ckpt_err *err)
 	fs->is_root = geteuid() == 0;
 	/* CLOCK_REALTIME is always there. */
 	ckpt_ignore(clock_gettime(CLOCK_REALTIME, &fs->started));
-	rc = ckpt_store_open_fd(store_fd, fs->options->store_path, 0, fs->options->index_path,
+	rc = ckpt_store_open_fd(store_fd, fs->options->store_path,
+				fs->options->bare ? CKPT_STORE_BARE : 0, fs->options->index_path,
 				&fs->store, err);
 	if (rc == 0)
 		rc = new_tables(fs, &top, err);
@@ -348,6 +355,7 @@ static void parts_close(struct fs *fs)
 	resaves_free(fs->resaves);
 	changes_free(fs->changes);
 	open_files_free(fs->open_files);
+	views_free(fs->views);
 	buffers_release();
 	verified_free(fs->verified);
 	block_cache_free(fs->blocks);

@@ -18,6 +18,7 @@
 #include "base/mountinfo.h"
 #include "base/path.h"
 #include "session.h"
+#include "start_bare.h"
 #include "store/store.h"
 
 /* --- checks ------------------------------------------------------------------------------- */
@@ -129,8 +130,9 @@ static int check_mount_point(const struct mount_options *options, struct ckpt_er
 	    ckpt_path_is_below(options->mount_point, options->store_path))
 		return ckpt_err_set(
 			err, -EINVAL,
-			"the mount point '%s' lies inside the store '%s'; choose one outside, or the store itself",
-			options->mount_point, options->store_path);
+			"the mount point '%s' lies inside the %s '%s'; choose one outside, or the %s itself",
+			options->mount_point, options->bare ? "folder" : "store",
+			options->store_path, options->bare ? "folder" : "store");
 	return 0;
 }
 
@@ -145,10 +147,40 @@ static int check_index(struct ckpt_store *store, struct ckpt_err *err)
 	return rc;
 }
 
+/* What is no store must at least lie in none, to be shown as it is. */
+static int check_in_no_store(const char *path, struct ckpt_err *err)
+{
+	struct ckpt_place place = { .name = NULL };
+	int rc = ckpt_place_find(path, NULL, &place, err);
+
+	if (rc == -ENXIO)
+		return 0;
+	if (rc == 0 && place.store_path)
+		rc = ckpt_err_set(
+			err, -EINVAL,
+			"'%s' lies in the store '%s', of which only the whole can be mounted: 'ckptfs mount %s'",
+			path, place.store_path, place.store_path);
+	ckpt_place_release(&place);
+	return rc;
+}
+
+static int open_bare(struct mount_options *options, int fd, struct ckpt_store **out,
+		     struct ckpt_err *err)
+{
+	int rc = check_in_no_store(options->store_path, err);
+
+	if (rc < 0)
+		return rc;
+	options->bare = true;
+	options->autocommit_ms = 0;
+	return ckpt_store_open_fd(fd, options->store_path, CKPT_STORE_BARE, options->index_path,
+				  out, err);
+}
+
 /*
  * Open the store as the daemon will, and close it: an open index must not be carried over fork().
  */
-static int check_store(const struct mount_options *options, int *out_fd, struct ckpt_err *err)
+static int check_store(struct mount_options *options, int *out_fd, struct ckpt_err *err)
 {
 	CKPT_CLOSE int fd = ckpt_io_openat(AT_FDCWD, options->store_path, O_PATH | O_DIRECTORY, 0);
 	struct ckpt_store *store = NULL;
@@ -157,6 +189,8 @@ static int check_store(const struct mount_options *options, int *out_fd, struct 
 	if (fd < 0)
 		return ckpt_err_sys(err, fd, "cannot open the store '%s'", options->store_path);
 	rc = ckpt_store_open_fd(fd, options->store_path, 0, options->index_path, &store, err);
+	if (rc == -ENOENT)
+		rc = open_bare(options, fd, &store, err);
 	if (rc == 0 && options->index_path)
 		rc = check_index(store, err);
 	ckpt_store_free(store);
@@ -250,8 +284,10 @@ static int check_answer(const struct mount_options *options)
 	struct stat st;
 	int rc = ckpt_io_fstatat(AT_FDCWD, options->mount_point, &st, 0);
 
-	if (rc == 0)
+	if (rc == 0) {
+		start_tell_bare(options);
 		return EXIT_SUCCESS;
+	}
 	(void)fprintf(stderr, "mount.ckptfs: the mount '%s' does not answer; see the log\n",
 		      options->mount_point);
 	return EXIT_MOUNT_FAILED;

@@ -218,6 +218,9 @@ static int length_of(const struct open_file *file, uint64_t *out)
 	case CONTENT_SHARD:
 		*out = file->shard ? file->shard->shard.size_bytes : file->stamps.size_bytes;
 		break;
+	case CONTENT_VIEW:
+		*out = file->stamps.size_bytes;
+		break;
 	case CONTENT_STORED:
 		rc = ckpt_io_fstat(file->fd, &st);
 		if (rc == 0)

@@ -107,9 +107,9 @@ in_namespace() {
 @test "errors of mounting name the thing and the remedy, and exit 32" {
   fails 32 mount.ckptfs "$store" "$tmp/none"
   says "$tmp/none"
-  mkdir "$tmp/plain"
-  fails 32 mount.ckptfs "$tmp/plain" "$mnt"
-  says "$tmp/plain" 'ckptfs init'
+  mkdir "$store/group"
+  fails 32 mount.ckptfs "$store/group" "$mnt"
+  says "'$store/group' lies in the store '$store'"
   fails 32 mount.ckptfs "$tmp/none" "$mnt"
   says "$tmp/none"
   echo x >"$tmp/file"

@@ -95,8 +95,8 @@ cannot_run() {
   assert_eq "$stderr" err
   cannot_run 127 no-such-command "cannot run 'no-such-command': there is no such command"
   cannot_run 126 "$store/run1/step-1/big.bin" 'Permission denied'
-  fails 1 ckptfs run "$tmp" "$tmp/mnt" -- true
-  says "is no store"
+  fails 1 ckptfs run "$store/run1" "$tmp/mnt" -- true
+  says 'not a store'
   fails 1 ckptfs run "$store" "$tmp/none" -- true
   says 'does not exist'
   fails 2 ckptfs run "$store" "$tmp/mnt" true
