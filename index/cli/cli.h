@@ -50,16 +50,22 @@ extern const struct cli_command cli_abort_command;
 extern const struct cli_command cli_cat_command;
 extern const struct cli_command cli_commit_command;
 extern const struct cli_command cli_cp_command;
+extern const struct cli_command cli_diff_command;
+extern const struct cli_command cli_doctor_command;
+extern const struct cli_command cli_find_command;
 extern const struct cli_command cli_gc_command;
 extern const struct cli_command cli_init_command;
 extern const struct cli_command cli_latest_command;
+extern const struct cli_command cli_log_command;
 extern const struct cli_command cli_ls_command;
 extern const struct cli_command cli_mount_command;
 extern const struct cli_command cli_pin_command;
+extern const struct cli_command cli_plot_command;
 extern const struct cli_command cli_reindex_command;
 extern const struct cli_command cli_rm_command;
 extern const struct cli_command cli_run_command;
 extern const struct cli_command cli_show_command;
+extern const struct cli_command cli_sql_command;
 extern const struct cli_command cli_umount_command;
 extern const struct cli_command cli_undelete_command;
 extern const struct cli_command cli_unpin_command;
@@ -90,6 +96,9 @@ int cli_write(const void *data, size_t len_bytes, struct ckpt_err *err) CKPT_MUS
  */
 int cli_place(const struct cli *cli, const char *path, struct ckpt_place *out, struct ckpt_err *err)
 	CKPT_MUST_CHECK;
+/** cli_place_look - the same for commands that only read. Errors as ckpt_place_look. */
+int cli_place_look(const struct cli *cli, const char *path, struct ckpt_place *out,
+		   struct ckpt_err *err) CKPT_MUST_CHECK;
 /** cli_place_describe - "group", "store" …: for messages about a place of the wrong kind. */
 const char *cli_place_describe(enum ckpt_place_kind kind);
 /**
@@ -108,7 +117,7 @@ bool cli_place_covered(const struct ckpt_place *place);
 /* A checkpoint that a path led to. */
 struct cli_checkpoint {
 	struct ckpt_place place;  /* kind CHECKPOINT or ENTRY */
-	struct ckpt_store *store; /* without index; NULL for a bare folder */
+	struct ckpt_store *store; /* without index; NULL for a bare one */
 	int dirfd;
 	enum ckpt_state state;
 	struct ckpt_buf waits_for; /* open ones */
@@ -117,7 +126,8 @@ struct cli_checkpoint {
 /**
  * cli_checkpoint_open - the checkpoint that @path names, or that it leads into
  * @out: cli_checkpoint_release() it; also after a failure it may be released
- * Errors: -EINVAL it is something else; as ckpt_place_find and ckpt_store_open; system.
+ * A bare one that was never committed is open.
+ * Errors: -EINVAL it is something else; as ckpt_place_look and ckpt_store_open; system.
  */
 int cli_checkpoint_open(const struct cli *cli, const char *path, struct cli_checkpoint *out,
 			struct ckpt_err *err) CKPT_MUST_CHECK;

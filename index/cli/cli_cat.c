@@ -1,5 +1,5 @@
 /*
- * cli_cat.c - the bytes of a shard on standard output. Of a committed
+ * cli_cat.c - the bytes of a shard or view on standard output. Of a committed
  * checkpoint a block is written only after its sum was found right; files of
  * open checkpoints and loose files, which have no sums, come as they are.
  */
@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/tree.h"
+#include "cli/view_of.h"
 #include "view/view.h"
 
 #define SUMS_FILE CKPT_CONTROL_DIR "/XXH128SUMS"
@@ -208,16 +209,23 @@ static int cat_committed(const struct cli_checkpoint *checkpoint, struct ckpt_er
 		rc = cat_plain(checkpoint->dirfd, inner, label.data, err);
 	} else if (strcmp(inner, SUMS_FILE) == 0) {
 		rc = cat_sums(&tree.manifest, err);
-	} else if (ckpt_path_is_below(inner, CKPT_CONTROL_DIR)) {
-		rc = ckpt_err_set(err, -ENOENT,
-				  "there is no '%s' in '%s'; 'cat' knows %s and %s there", inner,
-				  checkpoint->place.name, CKPT_MANIFEST_FILE, SUMS_FILE);
 	} else {
 		rc = cat_entry(checkpoint, &tree, err);
 	}
 out:
 	ckpt_buf_release(&label);
 	tree_release(&tree);
+	return rc;
+}
+
+static int cat_view(const struct cli_checkpoint *checkpoint, struct ckpt_err *err)
+{
+	struct view_of view;
+	int rc = view_of_open(checkpoint, &view, err);
+
+	if (rc == 0)
+		rc = view_of_cat(&view, err);
+	view_of_release(&view);
 	return rc;
 }
 
@@ -231,8 +239,15 @@ static int cat_in_checkpoint(const struct cli *cli, const char *path, struct ckp
 			err, -EISDIR,
 			"'%s' is a checkpoint; name a shard in it, as 'ckptfs ls %s' lists them",
 			path, path);
+	else if (rc == 0 && view_is_path(checkpoint.place.inner))
+		rc = cat_view(&checkpoint, err);
 	else if (rc == 0 && checkpoint.state == CKPT_STATE_COMMITTED)
 		rc = cat_committed(&checkpoint, err);
+	else if (rc == 0 && ckpt_path_is_below(checkpoint.place.inner, CKPT_CONTROL_DIR))
+		rc = ckpt_err_set(err, -ENOENT,
+				  "there is no '%s' in '%s': a commit makes it, and it is %s",
+				  checkpoint.place.inner, checkpoint.place.name,
+				  ckpt_state_name(checkpoint.state));
 	else if (rc == 0)
 		rc = cat_plain(checkpoint.dirfd, checkpoint.place.inner, path, err);
 	cli_checkpoint_release(&checkpoint);
@@ -254,7 +269,7 @@ static int cat_loose(const struct ckpt_place *place, const char *path, struct ck
 static int cat(const struct cli *cli, const char *path, struct ckpt_err *err)
 {
 	struct ckpt_place place = { .name = NULL };
-	int rc = cli_place(cli, path, &place, err);
+	int rc = cli_place_look(cli, path, &place, err);
 
 	if (rc == 0 && place.kind == CKPT_PLACE_LOOSE)
 		rc = cat_loose(&place, path, err);
@@ -272,10 +287,12 @@ static int run(struct cli *cli, int argc, char **argv)
 const struct cli_command cli_cat_command = {
 	.name = "cat",
 	.args = "PATH",
-	.summary = "the bytes of a shard, verified",
+	.summary = "the bytes of a shard or view, verified",
 	.details =
-		"PATH is a shard (packed ones too), or .ckptfs/manifest.jsonl or .ckptfs/XXH128SUMS\n"
-		"of a committed checkpoint. A block leaves only after its sum was found right: at\n"
+		"PATH is a shard (packed ones too), .ckptfs/manifest.jsonl or .ckptfs/XXH128SUMS of\n"
+		"a committed checkpoint, or a view, as .ckptfs/safetensors/all.safetensors, that\n"
+		"'ckptfs ls CHECKPOINT/.ckptfs' lists. The checkpoint lies in a mount, in a store,\n"
+		"or in no store: any folder that holds tensors. A block leaves only after its sum was found right: at\n"
 		"damage the output ends before the damaged block, with exit code 1. Files of open\n"
 		"checkpoints and loose files have no sums and come as they are.\n",
 	.min_args = 1,

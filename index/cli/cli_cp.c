@@ -23,31 +23,27 @@
 #include "base/path.h"
 #include "cli/cli.h"
 #include "cli/copy.h"
+#include "cli/copy_target.h"
 #include "cli/mount_ioctl.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/tree.h"
+#include "cli/view_copy.h"
+#include "cli/view_of.h"
 
-#define PARTIAL_SUFFIX ".partial"
 #define MANIFEST_MODE 0644U
 
 /* What is copied. */
 struct source {
 	struct cli_checkpoint checkpoint; /* dirfd: also of the folder that holds a loose file */
+	bool is_view;			  /* then what is copied is @view, and there is no tree */
+	struct view_of view;
 	struct tree tree;
 	const char *top;  /* path of what is copied in the tree; "": all of it */
 	const char *name; /* its last component */
 	uint64_t file_count;
 	uint64_t size_bytes;
-};
-
-/* Where to. */
-struct target {
-	char *dir;		 /* a folder that exists */
-	char *name;		 /* what is not yet in it */
-	struct ckpt_place place; /* store_path NULL: in no store */
-	bool in_checkpoint;
 };
 
 /* --- from ------------------------------------------------------------------------------- */
@@ -68,15 +64,22 @@ static int open_loose(const struct ckpt_place *place, struct source *out, struct
 
 static int open_part(const char *path, struct source *out, struct ckpt_err *err)
 {
-	int rc = tree_load(&out->checkpoint, &out->tree, err);
+	int rc;
+
+	if (view_is_path(out->checkpoint.place.inner)) {
+		out->is_view = true;
+		return view_of_open(&out->checkpoint, &out->view, err);
+	}
+	rc = tree_load(&out->checkpoint, &out->tree, err);
 
 	out->top = out->checkpoint.place.inner;
 	if (rc < 0 || out->top[0] == '\0')
 		return rc;
 	if (ckpt_path_is_below(out->top, CKPT_CONTROL_DIR))
-		return ckpt_err_set(err, -EINVAL,
-				    "'%s' is made by ckptfs; print it with 'ckptfs cat %s'", path,
-				    path);
+		return ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is part of the control folder; print it with 'ckptfs cat %s'", path,
+			path);
 	if (!tree_find(&out->tree, out->top))
 		return ckpt_err_set(err, -ENOENT,
 				    "there is no '%s' in '%s'; see what is with 'ckptfs ls %s'",
@@ -93,7 +96,7 @@ static int source_open(const struct cli *cli, const char *path, struct source *o
 
 	*out = (struct source){ .checkpoint = { .dirfd = -1 }, .top = "" };
 	ckpt_buf_init(&out->checkpoint.waits_for);
-	rc = cli_place(cli, path, &place, err);
+	rc = cli_place_look(cli, path, &place, err);
 	if (rc < 0)
 		return rc;
 	if (place.kind == CKPT_PLACE_STORE || place.kind == CKPT_PLACE_GROUP) {
@@ -111,7 +114,7 @@ static int source_open(const struct cli *cli, const char *path, struct source *o
 			rc = open_part(path, out, err);
 	}
 	ckpt_place_release(&place);
-	if (rc < 0)
+	if (rc < 0 || out->is_view)
 		return rc;
 	out->name = ckpt_path_basename(out->top[0] ? out->top : out->checkpoint.place.name);
 	tree_sum(&out->tree, out->top, &out->file_count, &out->size_bytes);
@@ -120,134 +123,9 @@ static int source_open(const struct cli *cli, const char *path, struct source *o
 
 static void source_release(struct source *source)
 {
+	view_of_release(&source->view);
 	tree_release(&source->tree);
 	cli_checkpoint_release(&source->checkpoint);
-}
-
-/* --- to ---------------------------------------------------------------------------------- */
-
-static int out_of_memory(struct ckpt_err *err)
-{
-	ckpt_err_set(err, -ENOMEM, "out of memory");
-	return -ENOMEM;
-}
-
-/* The folder that @dest lies in, and its last component; a dest of "x" lies in ".". */
-static void split_path(const char *dest, struct target *out)
-{
-	size_t len = strlen(dest);
-	size_t dir_len;
-
-	while (len > 1 && dest[len - 1] == '/')
-		len--;
-	dir_len = len;
-	while (dir_len > 0 && dest[dir_len - 1] != '/')
-		dir_len--;
-	out->name = strndup(dest + dir_len, len - dir_len);
-	while (dir_len > 1 && dest[dir_len - 1] == '/')
-		dir_len--;
-	out->dir = dir_len > 0 ? strndup(dest, dir_len) : strdup(".");
-}
-
-/* DEST/NAME where @dest is a folder, else @dest itself. */
-static int split_dest(const char *dest, const char *source_name, struct target *out,
-		      struct ckpt_err *err)
-{
-	struct stat st;
-
-	if (stat(dest, &st) == 0 && S_ISDIR(st.st_mode)) {
-		out->dir = strdup(dest);
-		out->name = strdup(source_name);
-	} else {
-		split_path(dest, out);
-	}
-	if (!out->dir || !out->name)
-		return out_of_memory(err);
-	if (out->name[0] == '\0' || strcmp(out->name, ".") == 0 || strcmp(out->name, "..") == 0 ||
-	    strcmp(out->name, CKPT_CONTROL_DIR) == 0)
-		return ckpt_err_set(err, -EINVAL, "'%s' is no name for a copy; take another one",
-				    dest);
-	return 0;
-}
-
-/* The copy's name in the store whose folder @place is. */
-static int name_in_store(struct ckpt_place *place, const char *name, struct ckpt_err *err)
-{
-	struct ckpt_buf whole;
-
-	ckpt_buf_init(&whole);
-	ckpt_path_join(&whole, place->name, name);
-	free(place->name);
-	place->name = ckpt_buf_steal(&whole);
-	return place->name ? 0 : out_of_memory(err);
-}
-
-/* In which store, if any, the copy will lie; and not in a checkpoint that is final. */
-static int place_target(struct target *target, struct ckpt_err *err)
-{
-	struct cli_checkpoint around;
-	const struct cli cli = { .base = NULL };
-	struct ckpt_err why = CKPT_ERR_INIT;
-	int rc = ckpt_place_find(target->dir, NULL, &target->place, &why);
-
-	if (rc == -ENXIO)
-		return 0;
-	if (rc < 0)
-		return ckpt_err_set(err, rc, "%s", why.msg);
-	if (target->place.kind == CKPT_PLACE_STORE || target->place.kind == CKPT_PLACE_GROUP)
-		return name_in_store(&target->place, target->name, err);
-	target->in_checkpoint = true;
-	rc = cli_checkpoint_open(&cli, target->dir, &around, err);
-	if (rc == 0 && around.state == CKPT_STATE_COMMITTED)
-		rc = ckpt_err_set(
-			err, -EROFS,
-			"'%s' lies in the committed checkpoint '%s', which never changes; copy to another place",
-			target->dir, around.place.name);
-	cli_checkpoint_release(&around);
-	return rc;
-}
-
-static int target_open(const char *dest, const struct source *source, struct target *out,
-		       struct ckpt_err *err)
-{
-	struct ckpt_buf path;
-	struct stat st;
-	int rc;
-
-	*out = (struct target){ .dir = NULL };
-	ckpt_buf_init(&path);
-	rc = split_dest(dest, source->name, out, err);
-	if (rc == 0) {
-		ckpt_path_join(&path, out->dir, out->name);
-		if (lstat(path.data, &st) == 0)
-			rc = ckpt_err_set(
-				err, -EEXIST,
-				"'%s' exists, and is not overwritten; remove it, or copy to another name",
-				path.data);
-		else if (stat(out->dir, &st) < 0)
-			rc = ckpt_err_sys(err, -errno,
-					  "cannot copy to '%s': make its folder with 'mkdir -p %s'",
-					  path.data, out->dir);
-		else if (!S_ISDIR(st.st_mode))
-			rc = ckpt_err_set(err, -ENOTDIR, "cannot copy to '%s': '%s' is no folder",
-					  path.data, out->dir);
-	}
-	if (rc == 0)
-		rc = place_target(out, err);
-	if (rc == 0 && out->in_checkpoint && source->top[0] == '\0')
-		rc = ckpt_err_set(
-			err, -EINVAL,
-			"'%s' lies in a checkpoint, and a checkpoint never contains another; copy to another place",
-			path.data);
-	ckpt_buf_release(&path);
-	return rc;
-}
-
-static void target_release(struct target *target)
-{
-	free(target->dir);
-	free(target->name);
-	ckpt_place_release(&target->place);
 }
 
 /* --- the work -------------------------------------------------------------------------------- */
@@ -310,57 +188,30 @@ static int copy_folder(struct copy *copy, const struct source *source, int dir_f
 	return rc;
 }
 
-/* The last step: never over what came to be there meanwhile. */
-static int give_name(int dir_fd, const char *temp, const char *name, struct ckpt_err *err)
-{
-	struct stat st;
-	int rc = 0;
+struct plain_copy {
+	struct copy *copy;
+	const struct source *source;
+};
 
-	if (renameat2(dir_fd, temp, dir_fd, name, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EINVAL && errno != ENOSYS)
-		return ckpt_err_sys(err, -errno, "cannot give the copy its name '%s'", name);
-	/* A file system without the flag: look, then rename. */
-	if (ckpt_io_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		rc = -EEXIST;
-	else
-		rc = ckpt_io_renameat(dir_fd, temp, dir_fd, name);
-	return rc < 0 ? ckpt_err_sys(err, rc, "cannot give the copy its name '%s'", name) : 0;
+static int fill_plainly(void *ctx, int dir_fd, const char *temp, struct ckpt_err *err)
+{
+	const struct plain_copy *plain = ctx;
+	const struct source *source = plain->source;
+	const struct tree_entry *entry = source->top[0] ? tree_find(&source->tree, source->top)
+							: NULL;
+
+	if (entry && entry->kind != TREE_DIR)
+		return copy_entry(plain->copy, entry, dir_fd, temp, err);
+	return copy_folder(plain->copy, source, dir_fd, temp, err);
 }
 
 /* As plain files. */
 static int copy_plainly(const struct source *source, const struct target *target, struct copy *copy,
 			struct ckpt_err *err)
 {
-	CKPT_CLOSE int dir_fd = ckpt_io_openat(AT_FDCWD, target->dir, O_RDONLY | O_DIRECTORY, 0);
-	const struct tree_entry *entry = source->top[0] ? tree_find(&source->tree, source->top)
-							: NULL;
-	struct ckpt_buf temp;
-	struct stat st;
-	int rc;
+	struct plain_copy plain = { .copy = copy, .source = source };
 
-	if (dir_fd < 0)
-		return ckpt_err_sys(err, dir_fd, "cannot open folder '%s'", target->dir);
-	ckpt_buf_init(&temp);
-	ckpt_buf_printf(&temp, "%s" PARTIAL_SUFFIX, target->name);
-	if (ckpt_io_fstatat(dir_fd, temp.data, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		rc = ckpt_err_set(
-			err, -EEXIST,
-			"'%s/%s' is in the way, from a copy that was killed or still runs; remove it if none runs",
-			target->dir, temp.data);
-		goto out;
-	}
-	if (entry && entry->kind != TREE_DIR)
-		rc = copy_entry(copy, entry, dir_fd, temp.data, err);
-	else
-		rc = copy_folder(copy, source, dir_fd, temp.data, err);
-	if (rc == 0)
-		rc = give_name(dir_fd, temp.data, target->name, err);
-	if (rc < 0) /* why it failed is the thing to tell */
-		ckpt_ignore(ckpt_io_remove_tree(dir_fd, temp.data, NULL));
-out:
-	ckpt_buf_release(&temp);
-	return rc;
+	return target_fill(target, fill_plainly, &plain, err);
 }
 
 /* The manifest last, and under its name only when all it speaks of is durable. */
@@ -459,7 +310,7 @@ static int copy_source(const struct source *source, const char *dest, struct ckp
 	struct target target;
 	struct ckpt_buf label;
 	struct copy copy;
-	int rc = target_open(dest, source, &target, err);
+	int rc = target_open(dest, source->name, source->top[0] == '\0', &target, err);
 
 	if (rc == 0) {
 		ckpt_buf_init(&label);
@@ -491,7 +342,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	signals_catch();
 	rc = source_open(cli, args.items[0], &source, &err);
 	if (rc == 0)
-		rc = copy_source(&source, args.items[1], &err);
+		rc = source.is_view ? view_copy(&source.view, args.items[1], &err)
+				    : copy_source(&source, args.items[1], &err);
 	source_release(&source);
 	return rc < 0 ? cli_report(&err) : CLI_OK;
 }
@@ -502,7 +354,8 @@ const struct cli_command cli_cp_command = {
 	.summary = "copy a checkpoint or a part of one, verified",
 	.details =
 		"As 'cp -r': to DEST/NAME if DEST is a folder. PATH is a shard, a folder in a\n"
-		"checkpoint, a whole checkpoint or a loose file. Every block of a committed\n"
+		"checkpoint, a whole checkpoint, a loose file, or a view: CHECKPOINT/.ckptfs/hf is a\n"
+		"model folder for others, .ckptfs/tensors/FQN.npy one tensor. Every block of a committed\n"
 		"checkpoint is checked on its way; modes and times are kept. Outside a store\n"
 		"packed shards become files of their own; a whole committed checkpoint copied\n"
 		"into a store is committed there. Nothing is overwritten, and a copy that fails\n"

@@ -1,4 +1,4 @@
-/* cli_ls.c - list the checkpoints of a store or group, or what is in a checkpoint. */
+/* cli_ls.c - list the checkpoints of a store or group, or what is in a checkpoint, views too. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/tree.h"
+#include "cli/view_of.h"
 
 /* --- a store or group ------------------------------------------------------------- */
 
@@ -169,22 +170,18 @@ static void add_entry(struct table *table, const struct tree_entry *entry, bool 
 	table_text(table, shard ? shard->pack : NULL);
 }
 
-static int list_checkpoint(const struct cli *cli, const char *path, bool json, struct ckpt_err *err)
+static int list_entries(const struct cli_checkpoint *checkpoint, bool json, struct ckpt_err *err)
 {
-	struct cli_checkpoint checkpoint;
+	const char *inner = checkpoint->place.inner;
 	struct tree tree = { .committed = false };
 	struct table table;
-	const char *inner;
-	int rc = cli_checkpoint_open(cli, path, &checkpoint, err);
+	int rc = tree_load(checkpoint, &tree, err);
 
 	table_init(&table, entry_columns, sizeof(entry_columns) / sizeof(entry_columns[0]));
-	if (rc == 0)
-		rc = tree_load(&checkpoint, &tree, err);
-	inner = rc == 0 ? checkpoint.place.inner : "";
 	if (rc == 0 && inner[0] && !tree_find(&tree, inner))
 		rc = ckpt_err_set(err, -ENOENT,
 				  "there is no '%s' in '%s'; see what is with 'ckptfs ls %s'",
-				  inner, checkpoint.place.name, checkpoint.place.folder);
+				  inner, checkpoint->place.name, checkpoint->place.folder);
 	for (size_t i = 0; rc == 0 && i < tree.count; i++) {
 		if (ckpt_path_is_below(tree.entries[i].path, inner))
 			add_entry(&table, &tree.entries[i], json);
@@ -193,6 +190,28 @@ static int list_checkpoint(const struct cli *cli, const char *path, bool json, s
 		rc = table_print(&table, json, err);
 	table_release(&table);
 	tree_release(&tree);
+	return rc;
+}
+
+static int list_views(const struct cli_checkpoint *checkpoint, bool json, struct ckpt_err *err)
+{
+	struct view_of view;
+	int rc = view_of_open(checkpoint, &view, err);
+
+	if (rc == 0)
+		rc = view_of_list(&view, json, err);
+	view_of_release(&view);
+	return rc;
+}
+
+static int list_checkpoint(const struct cli *cli, const char *path, bool json, struct ckpt_err *err)
+{
+	struct cli_checkpoint checkpoint;
+	int rc = cli_checkpoint_open(cli, path, &checkpoint, err);
+
+	if (rc == 0)
+		rc = view_is_path(checkpoint.place.inner) ? list_views(&checkpoint, json, err)
+							  : list_entries(&checkpoint, json, err);
 	cli_checkpoint_release(&checkpoint);
 	return rc;
 }
@@ -215,7 +234,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (!options_parse(cli, argc, argv, rows, &args, &code))
 		return code;
 	path = args.count > 0 ? args.items[0] : NULL;
-	rc = cli_place(cli, path, &place, &err);
+	rc = cli_place_look(cli, path, &place, &err);
 	if (rc == 0) {
 		if (place.kind == CKPT_PLACE_STORE || place.kind == CKPT_PLACE_GROUP)
 			rc = list_store(&place, json, &err);
@@ -232,8 +251,10 @@ const struct cli_command cli_ls_command = {
 	.summary = "list checkpoints, or what is in one",
 	.details =
 		"Of a store or a group: every checkpoint below it, at any depth, also removed ones\n"
-		"that lie in the trash. An open one says in the last column what it waits for. Of a checkpoint or a folder in it: every\n"
-		"folder, shard and symbolic link, sorted by the bytes of the path.\n"
+		"that lie in the trash. An open one says in the last column what it waits for.\n"
+		"Of a checkpoint or a folder in it: every folder, shard and symbolic link, sorted by\n"
+		"the bytes of the path. Of .ckptfs in a checkpoint, or in a folder of it that holds a\n"
+		"tensor set: the views, which are stored nowhere.\n"
 		"PATH left out is the folder you stand in.\n",
 	.max_args = 1,
 	.run = run,

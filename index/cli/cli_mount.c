@@ -1,5 +1,5 @@
 /*
- * cli_mount.c - mount a store: runs mount.ckptfs, which returns when the mount answers.
+ * cli_mount.c - mount a store, or a folder that is none: runs mount.ckptfs, which returns when the mount answers.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -82,9 +82,11 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cli_mount_command = {
 	.name = "mount",
-	.args = "STORE [MNT] [-o OPT,...]",
+	.args = "STORE|DIR [MNT] [-o OPT,...]",
 	.summary = "show a store as a file system",
 	.details =
+		"A folder that is no store is shown read-only: what holds tensors in it has views,\n"
+		"nothing is written into it, and nothing can be verified.\n"
 		"MNT left out: over STORE itself, so that no path changes. Returns when the mount\n"
 		"answers. A dead mount in the place is taken off first; a store that is mounted\n"
 		"there already is left as it is, with exit code 0.\n",

@@ -12,8 +12,10 @@
 #include "base/path.h"
 #include "cli/cli.h"
 #include "cli/inventory.h"
+#include "cli/numbers.h"
 #include "cli/options.h"
 #include "cli/table.h"
+#include "cli/tensor_list.h"
 #include "cli/tree.h"
 
 /*
@@ -299,6 +301,42 @@ static void add_notes(struct show *show)
 		ckpt_buf_add_char(&show->out, ']');
 }
 
+/* So many of them are named. */
+#define LEFT_OUT_NAMED 10U
+
+/* What no safetensors view can hold. */
+static void add_left_out(struct show *show)
+{
+	const struct inventory *inventory = show->inventory;
+	size_t count = 0;
+
+	if (show->json)
+		add_key(show, "left_out_of_safetensors");
+	for (size_t i = 0; i < inventory->item_count; i++) {
+		const char *dtype = inventory->items[i].dtype;
+
+		if (!dtype || dtype[0] != 'C')
+			continue;
+		if (show->json) {
+			ckpt_buf_add_char(&show->out, count == 0 ? '[' : ',');
+			json_text(&show->out, inventory->items[i].fqn);
+		} else if (count < LEFT_OUT_NAMED) {
+			ckpt_buf_add_str(
+				&show->out,
+				count == 0 ? "complex tensors are left out of safetensors views: "
+					   : ", ");
+			ckpt_path_escape(&show->out, inventory->items[i].fqn);
+		}
+		count++;
+	}
+	if (show->json)
+		ckpt_buf_add_str(&show->out, count == 0 ? "[]" : "]");
+	else if (count > LEFT_OUT_NAMED)
+		ckpt_buf_printf(&show->out, " and %zu more", count - LEFT_OUT_NAMED);
+	if (!show->json && count > 0)
+		ckpt_buf_add_char(&show->out, '\n');
+}
+
 static int put_out(const struct show *show, struct ckpt_err *err)
 {
 	if (ckpt_buf_check(&show->out) < 0)
@@ -326,6 +364,7 @@ static int print_all(struct show *show, struct ckpt_err *err)
 	add_number(show, "shards", files);
 	add_size(show, "size", bytes);
 	rc = add_sets(show, err);
+	add_left_out(show);
 	add_notes(show);
 	if (show->json)
 		ckpt_buf_add_str(&show->out, "}\n]\n");
@@ -376,53 +415,6 @@ static int print_why(struct show *show, struct ckpt_err *err)
 	return rc == 0 ? put_out(show, err) : rc;
 }
 
-/* --- the tensors ---------------------------------------------------------------------------- */
-
-static const struct table_column tensor_columns[] = {
-	{ "FQN", 0 },
-	{ "DTYPE", 0 },
-	{ "SHAPE", 0 },
-	{ "BYTES", TABLE_RIGHT },
-	{ "CHUNKS", TABLE_RIGHT },
-	{ "SET", TABLE_JSON_ONLY },
-	{ "GROUP", TABLE_JSON_ONLY },
-};
-
-/* The FQN, with its set before it where there is more than the top's. */
-static void add_fqn(struct table *table, const struct inventory_item *item, bool json)
-{
-	struct ckpt_buf text;
-
-	ckpt_buf_init(&text);
-	if (!json && item->set[0])
-		ckpt_buf_printf(&text, "%s:", item->set);
-	ckpt_buf_add_str(&text, item->fqn);
-	table_text(table, text.data);
-	ckpt_buf_release(&text);
-}
-
-static int print_tensors(const struct inventory *inventory, bool json, struct ckpt_err *err)
-{
-	struct table table;
-	int rc;
-
-	table_init(&table, tensor_columns, sizeof(tensor_columns) / sizeof(tensor_columns[0]));
-	for (size_t i = 0; i < inventory->item_count; i++) {
-		const struct inventory_item *item = &inventory->items[i];
-
-		add_fqn(&table, item, json);
-		table_text(&table, item->dtype);
-		table_raw(&table, item->shape);
-		table_number(&table, true, item->size_bytes);
-		table_number(&table, true, item->chunk_count);
-		table_text(&table, item->set);
-		table_text(&table, item->group);
-	}
-	rc = table_print(&table, json, err);
-	table_release(&table);
-	return rc;
-}
-
 /* --- the command ------------------------------------------------------------------------------ */
 
 /* Why it was aborted, as one line of JSON; what is no JSON is left out. */
@@ -452,7 +444,16 @@ static char *read_aborted(const struct cli_checkpoint *checkpoint)
 enum show_what {
 	SHOW_ALL,
 	SHOW_TENSORS,
+	SHOW_TREE,
+	SHOW_STATS,
+	SHOW_SOME,
 	SHOW_WHY,
+};
+
+/* The options that say it. */
+struct show_options {
+	bool tensors, tree, stats, why, json;
+	struct option_list fqns;
 };
 
 static int show_contents(struct show *show, enum show_what what, struct ckpt_err *err)
@@ -465,9 +466,12 @@ static int show_contents(struct show *show, enum show_what what, struct ckpt_err
 		rc = inventory_load(show->checkpoint, &tree, &inventory, err);
 	show->tree = &tree;
 	show->inventory = &inventory;
-	if (rc == 0)
-		rc = what == SHOW_TENSORS ? print_tensors(&inventory, show->json, err)
-					  : print_all(show, err);
+	if (rc == 0 && what == SHOW_TENSORS)
+		rc = tensor_list_print(&inventory, show->json, err);
+	else if (rc == 0 && what == SHOW_TREE)
+		rc = tensor_list_print_tree(&inventory, show->json, err);
+	else if (rc == 0)
+		rc = print_all(show, err);
 	show->tree = NULL;
 	show->inventory = NULL;
 	inventory_release(&inventory);
@@ -475,14 +479,17 @@ static int show_contents(struct show *show, enum show_what what, struct ckpt_err
 	return rc;
 }
 
-static int show_checkpoint(const struct cli_checkpoint *checkpoint, enum show_what what, bool json,
-			   struct ckpt_err *err)
+static int show_checkpoint(const struct cli_checkpoint *checkpoint, enum show_what what,
+			   const struct show_options *options, struct ckpt_err *err)
 {
-	struct show show = { .checkpoint = checkpoint,
-			     .aborted = read_aborted(checkpoint),
-			     .json = json };
+	struct show show = { .checkpoint = checkpoint, .json = options->json };
 	int rc;
 
+	if (what == SHOW_STATS)
+		return numbers_print_all(checkpoint, options->json, err);
+	if (what == SHOW_SOME)
+		return numbers_print_some(checkpoint, &options->fqns, options->json, err);
+	show.aborted = read_aborted(checkpoint);
 	ckpt_buf_init(&show.out);
 	rc = what == SHOW_WHY ? print_why(&show, err) : show_contents(&show, what, err);
 	free(show.aborted);
@@ -490,55 +497,94 @@ static int show_checkpoint(const struct cli_checkpoint *checkpoint, enum show_wh
 	return rc;
 }
 
+/* False: more than one thing, and said. */
+static bool choose(const struct show_options *options, enum show_what *out)
+{
+	const struct {
+		bool given;
+		enum show_what what;
+	} all[] = { { options->tensors, SHOW_TENSORS },
+		    { options->tree, SHOW_TREE },
+		    { options->stats, SHOW_STATS },
+		    { options->fqns.count > 0, SHOW_SOME },
+		    { options->why, SHOW_WHY } };
+	size_t count = 0;
+
+	*out = SHOW_ALL;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (all[i].given)
+			*out = all[i].what;
+		count += all[i].given;
+	}
+	if (count > 1)
+		cli_error(
+			"'--tensors', '--tree', '--stats', '--tensor' and '--why' exclude each other; give one of them");
+	return count <= 1;
+}
+
+static int show_path(struct cli *cli, const char *path, enum show_what what,
+		     const struct show_options *options, struct ckpt_err *err)
+{
+	struct cli_checkpoint checkpoint;
+	int rc = cli_checkpoint_open(cli, path, &checkpoint, err);
+
+	if (rc == 0 && checkpoint.place.kind == CKPT_PLACE_ENTRY)
+		rc = ckpt_err_set(
+			err, -EINVAL,
+			"'%s' is a part of checkpoint '%s'; show the checkpoint, or list the part with 'ckptfs ls'",
+			path, checkpoint.place.name);
+	if (rc == 0)
+		rc = show_checkpoint(&checkpoint, what, options, err);
+	cli_checkpoint_release(&checkpoint);
+	return rc;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
-	bool json = false;
-	bool tensors = false;
-	bool why = false;
+	struct show_options options = { .json = false };
 	const struct option_row rows[] = {
-		{ "tensors", 0, OPTION_FLAG, &tensors, NULL,
+		{ "tensors", 0, OPTION_FLAG, &options.tensors, NULL,
 		  "list the tensors: FQN DTYPE SHAPE BYTES CHUNKS" },
-		{ "why", 0, OPTION_FLAG, &why, NULL,
+		{ "tree", 0, OPTION_FLAG, &options.tree, NULL,
+		  "the tensors by the parts of their names, with counts and bytes" },
+		{ "stats", 0, OPTION_FLAG, &options.stats, NULL,
+		  "read every tensor: MIN MAX MEAN STD NAN INF SPARSITY" },
+		{ "tensor", 0, OPTION_LIST, &options.fqns, "FQN",
+		  "the same of one, with a histogram; may be given more than once" },
+		{ "why", 0, OPTION_FLAG, &options.why, NULL,
 		  "of an open one: what it waits for, and by which completion rule" },
-		{ "json", 0, OPTION_FLAG, &json, NULL,
+		{ "json", 0, OPTION_FLAG, &options.json, NULL,
 		  "one JSON array of objects, sizes in bytes" },
 		OPTION_END,
 	};
-	struct cli_checkpoint checkpoint;
 	struct ckpt_err err = CKPT_ERR_INIT;
+	enum show_what what;
 	struct option_args args;
 	int code;
-	int rc;
 
 	if (!options_parse(cli, argc, argv, rows, &args, &code))
-		return code;
-	if (tensors && why) {
-		cli_error("'--tensors' and '--why' exclude each other; give one of them");
-		return CLI_USAGE;
-	}
-	rc = cli_checkpoint_open(cli, args.items[0], &checkpoint, &err);
-	if (rc == 0 && checkpoint.place.kind == CKPT_PLACE_ENTRY)
-		rc = ckpt_err_set(
-			&err, -EINVAL,
-			"'%s' is a part of checkpoint '%s'; show the checkpoint, or list the part with 'ckptfs ls'",
-			args.items[0], checkpoint.place.name);
-	if (rc == 0)
-		rc = show_checkpoint(&checkpoint,
-				     why       ? SHOW_WHY
-				     : tensors ? SHOW_TENSORS
-					       : SHOW_ALL,
-				     json, &err);
-	cli_checkpoint_release(&checkpoint);
-	return cli_flush(rc < 0 ? cli_report(&err) : CLI_OK);
+		goto out;
+	code = CLI_USAGE;
+	if (!choose(&options, &what))
+		goto out;
+	code = CLI_OK;
+	if (show_path(cli, args.items[0], what, &options, &err) < 0)
+		code = cli_report(&err);
+	code = cli_flush(code);
+out:
+	option_list_release(&options.fqns);
+	return code;
 }
 
 const struct cli_command cli_show_command = {
 	.name = "show",
-	.args = "[--tensors|--why] [--json] PATH",
+	.args = "[--tensors|--tree|--stats|--tensor FQN...|--why] [--json] PATH",
 	.summary = "what is known of a checkpoint, and its tensors",
 	.details =
 		"Lines of 'key: value', then the tensor sets and their groups with counts and\n"
-		"bytes, then the safetensors files that are not understood.\n"
+		"bytes, then the files that are not understood.\n"
+		"--stats and --tensor decode every element, bf16 and fp8 too, on all cores, and\n"
+		"verify what they read; figures are of the finite elements.\n"
 		"--why: the completion rule that applies to an open checkpoint, the files it goes\n"
 		"by, whether they are there, and for how many seconds nothing has changed.\n",
 	.min_args = 1,

@@ -16,7 +16,8 @@ static const struct cli_command *const commands[] = {
 	&cli_ls_command,    &cli_show_command,	   &cli_latest_command, &cli_cat_command,
 	&cli_cp_command,    &cli_verify_command,   &cli_commit_command, &cli_abort_command,
 	&cli_rm_command,    &cli_undelete_command, &cli_gc_command,	&cli_pin_command,
-	&cli_unpin_command, &cli_reindex_command,
+	&cli_unpin_command, &cli_reindex_command,  &cli_diff_command,	&cli_log_command,
+	&cli_find_command,  &cli_sql_command,	   &cli_plot_command,	&cli_doctor_command,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

@@ -77,25 +77,42 @@ static int check_point(const char *point, struct ckpt_err *err)
 
 /* --- what ---------------------------------------------------------------------------------- */
 
-/* Absolute path of the store that @path names. */
+/* A folder that is no store, and lies in none: it can be looked at. */
+static int find_bare(const char *path, struct ckpt_buf *out, struct ckpt_err *err)
+{
+	CKPT_FREE char *real = realpath(path, NULL);
+	struct stat st;
+
+	if (!real || stat(real, &st) < 0)
+		return ckpt_err_sys(err, -errno, "cannot mount '%s'", path);
+	if (!S_ISDIR(st.st_mode))
+		return ckpt_err_set(
+			err, -ENOTDIR,
+			"'%s' is a file; mount the folder that it lies in, or the one that holds your checkpoints",
+			path);
+	ckpt_buf_add_str(out, real);
+	return ckpt_buf_check(out);
+}
+
+/* Absolute path of the store, or of the folder in none, that @path names. */
 static int find_store(const char *path, struct ckpt_buf *out, struct ckpt_err *err)
 {
 	struct ckpt_place place = { .name = NULL };
 	int rc = ckpt_place_find(path, NULL, &place, err);
 
 	if (rc == -ENXIO)
-		return ckpt_err_set(err, rc,
-				    "'%s' is no store; make one of it with 'ckptfs init %s'", path,
-				    path);
+		return find_bare(path, out, err);
 	if (rc < 0)
 		return rc;
 	if (place.kind == CKPT_PLACE_STORE)
 		ckpt_buf_add_str(out, place.store_path);
+	else if (!place.store_path && place.kind == CKPT_PLACE_CHECKPOINT)
+		rc = find_bare(path, out, err);
 	else if (!place.store_path)
 		rc = ckpt_err_set(
-			err, -ENXIO,
-			"'%s' is a checkpoint in no store; make a store of a folder above it with 'ckptfs init'",
-			path);
+			err, -EINVAL,
+			"'%s' is a part of the checkpoint '%s'; mount that, or a folder above it",
+			path, place.folder);
 	else if (place.kind == CKPT_PLACE_NOTHING)
 		rc = ckpt_err_set(err, -ENOENT,
 				  "'%s' does not exist; name the store: 'ckptfs mount %s'", path,

@@ -22,7 +22,7 @@ struct mounting {
 };
 
 /**
- * mounting_prepare - can the store @store be mounted on @point (NULL: over itself)?
+ * mounting_prepare - can @store, or a folder that is no store, be mounted on @point (NULL: over itself)?
  * mounting_release() it, also after a failure. Errors: what is wrong, with the remedy.
  */
 int mounting_prepare(const char *store, const char *point, struct mounting *out,

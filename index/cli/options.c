@@ -193,6 +193,10 @@ static int store_value(const struct cli *cli, const struct option_row *row, cons
 		*(bool *)row->out = true;
 		return CLI_OK;
 	}
+	if (row->kind == OPTION_TEXT) {
+		*(const char **)row->out = text;
+		return CLI_OK;
+	}
 	if (row->kind != OPTION_LIST)
 		return store_number(cli, row, text);
 	if (array_grow(&list->items, &list->cap, list->count, sizeof(*list->items)) < 0) {

@@ -21,6 +21,7 @@ enum option_kind {
 	OPTION_SIZE,   /* the same: bytes, "4GiB" */
 	OPTION_AGE,    /* the same: seconds, "12h" */
 	OPTION_LIST,   /* struct option_list *: may be given more than once */
+	OPTION_TEXT,   /* const char **: argv's; the last one counts */
 };
 
 struct option_number {

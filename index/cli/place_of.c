@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -14,6 +15,14 @@ int cli_place(const struct cli *cli, const char *path, struct ckpt_place *out, s
 	if (path)
 		return ckpt_place_find(path, cli->base, out, err);
 	return ckpt_place_find(cli->base ? cli->base : ".", NULL, out, err);
+}
+
+int cli_place_look(const struct cli *cli, const char *path, struct ckpt_place *out,
+		   struct ckpt_err *err)
+{
+	if (path)
+		return ckpt_place_look(path, cli->base, out, err);
+	return ckpt_place_look(cli->base ? cli->base : ".", NULL, out, err);
 }
 
 const char *cli_place_describe(enum ckpt_place_kind kind)
@@ -98,17 +107,24 @@ static int open_in_store(struct cli_checkpoint *checkpoint, struct ckpt_err *err
 	return ckpt_store_open_checkpoint(checkpoint->store, place->name, &checkpoint->dirfd, err);
 }
 
-/* A folder with a manifest in no store: committed, or it would not have been recognised. */
+/* A folder in no store: it has a manifest, or was recognised by what it holds. */
 static int open_bare(struct cli_checkpoint *checkpoint, struct ckpt_err *err)
 {
+	struct stat st;
 	int fd = ckpt_io_openat(AT_FDCWD, checkpoint->place.folder, O_RDONLY | O_DIRECTORY, 0);
 
 	if (fd < 0)
 		return ckpt_err_sys(err, fd, "cannot open checkpoint '%s'",
 				    checkpoint->place.folder);
 	checkpoint->dirfd = fd;
-	checkpoint->state = CKPT_STATE_COMMITTED;
-	return 0;
+	/* Whatever lies at the manifest's place, reading it will tell what is wrong with it. */
+	if (ckpt_io_fstatat(fd, CKPT_MANIFEST_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		checkpoint->state = CKPT_STATE_COMMITTED;
+		return 0;
+	}
+	checkpoint->state = CKPT_STATE_OPEN;
+	ckpt_buf_add_str(&checkpoint->waits_for, "nothing: it is in no store");
+	return ckpt_buf_check(&checkpoint->waits_for);
 }
 
 int cli_checkpoint_open(const struct cli *cli, const char *path, struct cli_checkpoint *out,
@@ -118,7 +134,7 @@ int cli_checkpoint_open(const struct cli *cli, const char *path, struct cli_chec
 
 	*out = (struct cli_checkpoint){ .dirfd = -1 };
 	ckpt_buf_init(&out->waits_for);
-	rc = cli_place(cli, path, &out->place, err);
+	rc = cli_place_look(cli, path, &out->place, err);
 	if (rc < 0)
 		return rc;
 	if (out->place.kind == CKPT_PLACE_NOTHING)

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,12 @@ void table_number(struct table *table, bool there, uint64_t number)
 					     .number = number });
 }
 
+void table_real(struct table *table, bool there, double real)
+{
+	add_cell(table,
+		 (struct table_cell){ .kind = there ? TABLE_REAL : TABLE_NONE, .real = real });
+}
+
 /* --- text --------------------------------------------------------------------- */
 
 static void add_cell_text(struct ckpt_buf *out, const struct table_column *column,
@@ -92,6 +99,9 @@ static void add_cell_text(struct ckpt_buf *out, const struct table_column *colum
 			ckpt_buf_add_str(out, num_format_size(cell->number, size, sizeof(size)));
 		else
 			ckpt_buf_printf(out, "%" PRIu64, cell->number);
+		break;
+	case TABLE_REAL:
+		ckpt_buf_printf(out, "%.4g", cell->real);
 		break;
 	case TABLE_TEXT:
 	case TABLE_NOTE:
@@ -119,7 +129,7 @@ static size_t char_width(const char *text, mbstate_t *state, size_t *bytes)
 	return width < 0 ? 1 : (size_t)width;
 }
 
-static size_t text_width(const char *text)
+size_t table_text_width(const char *text)
 {
 	mbstate_t state = { 0 };
 	size_t width = 0;
@@ -148,7 +158,7 @@ static size_t text_fit(const char *text, size_t width)
 }
 
 /* Columns a line may have; SIZE_MAX where nobody counts. */
-static size_t line_width(void)
+size_t table_line_width(void)
 {
 	struct winsize size;
 
@@ -182,7 +192,7 @@ struct layout {
 static void put_padded(const struct table *table, const struct layout *layout, size_t column,
 		       const char *text, size_t used)
 {
-	size_t width = text_width(text);
+	size_t width = table_text_width(text);
 	size_t pad = layout->widths[column] - width;
 	bool right = table->columns[column].flags & TABLE_RIGHT;
 
@@ -210,7 +220,8 @@ static void each_cell(const struct table *table, size_t row, struct layout *layo
 			continue;
 		ckpt_buf_reset(&text);
 		if (row == SIZE_MAX)
-			ckpt_buf_add_str(&text, table->columns[column].title);
+			/* Titles may be keys of metadata. */
+			ckpt_path_escape(&text, table->columns[column].title);
 		else
 			add_cell_text(&text, &table->columns[column],
 				      &table->cells[row * table->column_count + column]);
@@ -218,7 +229,7 @@ static void each_cell(const struct table *table, size_t row, struct layout *layo
 			put_padded(table, layout, column, text.data, used);
 		else
 			layout->widths[column] =
-				num_max(layout->widths[column], text_width(text.data));
+				num_max(layout->widths[column], table_text_width(text.data));
 		used += layout->widths[column] + GAP;
 	}
 	ckpt_buf_release(&text);
@@ -229,7 +240,7 @@ static int print_text(const struct table *table)
 	CKPT_FREE size_t *widths = array_alloc(table->column_count, sizeof(*widths));
 	struct layout layout = { .widths = widths,
 				 .last = last_shown(table),
-				 .line = line_width() };
+				 .line = table_line_width() };
 	size_t row_count = table->cell_count / table->column_count;
 
 	if (!widths)
@@ -267,6 +278,23 @@ static void add_key(struct ckpt_buf *out, const char *title)
 	ckpt_buf_add_str(out, "\":");
 }
 
+void json_real(struct ckpt_buf *out, double real)
+{
+	char text[32];
+
+	if (!isfinite(real)) {
+		ckpt_buf_add_str(out, "null");
+		return;
+	}
+	/* The shortest that is read back as the same: 2.7, not 2.7000000000000002. */
+	for (int digits = 15; digits <= 17; digits++) {
+		(void)snprintf(text, sizeof(text), "%.*g", digits, real);
+		if (strtod(text, NULL) == real)
+			break;
+	}
+	ckpt_buf_add_str(out, text);
+}
+
 static void add_cell_json(struct ckpt_buf *out, const struct table_cell *cell)
 {
 	switch (cell->kind) {
@@ -282,6 +310,9 @@ static void add_cell_json(struct ckpt_buf *out, const struct table_cell *cell)
 		break;
 	case TABLE_RAW:
 		ckpt_buf_add_str(out, cell->text);
+		break;
+	case TABLE_REAL:
+		json_real(out, cell->real);
 		break;
 	}
 }

@@ -34,9 +34,11 @@ struct table_cell {
 		TABLE_TEXT,
 		TABLE_NUMBER,
 		TABLE_NOTE,
-		TABLE_RAW
+		TABLE_RAW,
+		TABLE_REAL
 	} kind;
 	uint64_t number;
+	double real;
 };
 
 struct table {
@@ -53,6 +55,8 @@ void table_release(struct table *table);
 /* Cells are added from left to right. NULL and "not there" show as "-" and null. */
 void table_text(struct table *table, const char *text);
 void table_number(struct table *table, bool there, uint64_t number);
+/** table_real - four digits in the text, all of them in JSON, where what is not finite is null. */
+void table_real(struct table *table, bool there, double real);
 /** table_note - words in place of a value: shown in the text, null in JSON. */
 void table_note(struct table *table, const char *text);
 /** table_raw - a JSON value, printed as it is in both. */
@@ -61,11 +65,18 @@ void table_raw(struct table *table, const char *json);
 /** table_print - to stdout. -ENOMEM when cells were lost. */
 int table_print(const struct table *table, bool json, struct ckpt_err *err) CKPT_MUST_CHECK;
 
+/** table_line_width - columns a line on stdout may have; SIZE_MAX where nobody counts. */
+size_t table_line_width(void);
+/** table_text_width - columns of a terminal that @text takes. */
+size_t table_text_width(const char *text);
+
 /**
  * json_text - @text as a JSON string; what is no UTF-8 in it is escaped first, so that the output
  * is valid.
  */
 struct ckpt_buf;
 void json_text(struct ckpt_buf *out, const char *text);
+/** json_real - @real with all its digits; null where JSON has no number for it. */
+void json_real(struct ckpt_buf *out, double real);
 
 #endif

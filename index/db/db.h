@@ -214,6 +214,46 @@ int ckpt_db_shard_tensor(struct ckpt_db *db, uint64_t slot, uint32_t line,
 			 struct ckpt_db_shard_tensor *out, struct ckpt_err *err) CKPT_MUST_CHECK;
 void ckpt_db_shard_tensor_release(struct ckpt_db_shard_tensor *out);
 
+/* --- questions of people ----------------------------------------------------- */
+
+struct ckpt_db_cell {
+	enum {
+		CKPT_DB_CELL_NULL,
+		CKPT_DB_CELL_INT,
+		CKPT_DB_CELL_REAL,
+		CKPT_DB_CELL_TEXT,
+		CKPT_DB_CELL_BLOB,
+	} kind;
+	int64_t integer;
+	double real;
+	const unsigned char *bytes; /* text, NUL-terminated, or blob; borrowed for the call */
+	size_t len_bytes;
+};
+
+/* Who gets the rows of a query. Non-zero of a callback ends it and is returned; none may write. */
+struct ckpt_db_sql {
+	int (*columns)(void *ctx, const char *const *names, size_t count, struct ckpt_err *err);
+	int (*row)(void *ctx, const struct ckpt_db_cell *cells, size_t count, struct ckpt_err *err);
+	bool (*stopped)(void *ctx); /* NULL, or asked now and then: end it? */
+	void *ctx;
+};
+
+/**
+ * ckpt_db_sql - run one SELECT that somebody typed on the views checkpoints, shards, tensors and
+ * chunks
+ * @text: untrusted; it can change nothing and read nothing else
+ * The columns of the views are described in ckptfs(1). What is not indexed is not there.
+ * Errors: -EINVAL the statement is wrong (SQLite's words); -EPERM it asks for what it may not;
+ * -EINTR it was ended; -ENOMEM; as every read.
+ */
+int ckpt_db_sql(struct ckpt_db *db, const char *text, const struct ckpt_db_sql *use,
+		struct ckpt_err *err) CKPT_MUST_CHECK;
+/**
+ * ckpt_db_check - read all of the database; -EUCLEAN (with SQLite's words) it is damaged, and is set
+ * aside as after any other read that finds so. Time: that of reading the file.
+ */
+int ckpt_db_check(struct ckpt_db *db, struct ckpt_err *err) CKPT_MUST_CHECK;
+
 /* --- writing: one transaction a checkpoint ----------------------------------- */
 
 /**
