@@ -270,8 +270,9 @@ asan: ## build with address and undefined-behaviour sanitizers, run the fast tes
 		MORE_TAGS='--filter-tags sanitized,!long' check
 
 # Programs that run for their own sake take minutes there, and nothing of ours runs beside them. Of MPI only what
-# needs no MPI runtime: Open MPI's own races are not ours to find.
-TSAN_TESTS = $(wildcard tests/10-index-*.bats) \
+# needs no MPI runtime: Open MPI's own races are not ours to find. Parsers, and commands that only look, have one thread.
+TSAN_ALONE = $(addsuffix .bats,$(addprefix tests/10-index-,doctor formats formats-dcp fuzz-replay history init look options rules states))
+TSAN_TESTS = $(filter-out $(TSAN_ALONE),$(wildcard tests/10-index-*.bats)) tests/15-views-map.bats \
 	$(filter-out $(addprefix tests/,20-fs-run.bats 25-fs-programs.bats 25-fs-many.bats),$(MOUNT_TESTS))
 
 tsan: ## build with the thread sanitizer, run the tests of the index, the mount and the asynchronous save

@@ -113,6 +113,23 @@ step  I64 []  8 B'
   says 'xxh3-64 is'
 }
 
+@test "the norm of a tensor over steps is a panel of the plot" {
+  local i
+  requires gnuplot
+  numpy change "$tmp/b" "$tmp/a/model.safetensors"
+  keep run/step-1 "$tmp/a"
+  keep run/step-2 "$tmp/b"
+  ok ckptfs plot -o "$tmp/plain.svg" "$store"
+  ok ckptfs plot -o "$tmp/x.svg" --tensor normal --tensor sparse "$store"
+  for i in normal sparse; do
+    grep -q "L2 norm of $i" "$tmp/x.svg" || fail "no panel for $i"
+    not grep -q "L2 norm of $i" "$tmp/plain.svg"
+  done
+  fails 1 ckptfs plot -o "$tmp/y.svg" --tensor nothere "$store"
+  says "no checkpoint here has a tensor 'nothere'"
+  [ ! -e "$tmp/y.svg" ]
+}
+
 @test "without tensors, or with --shards, the shards are compared" {
   committed x 1
   committed y 1
