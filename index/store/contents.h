@@ -7,7 +7,8 @@
  *   2. the safetensors files of the folder: one, a family with an index.json, or DCP's own with
  *      DCP_SHARDING_INFO. A folder `sharded` below one that holds the consolidated family says
  *      nothing: the family is the set;
- *   3. files of torch.save (.pt .pth .bin .ckpt, by content), .npz, .npy.
+ *   3. files of torch.save (.pt .pth .ckpt, and .bin that are called after models or optimizers;
+ *      by content), .npz, .npy.
  * Where a file of the third kind is the only one of its folder that says something (for .bin:
  * together with the others that its pytorch_model.bin.index.json names; for .npy: together with the
  * other .npy), FQNs are the paths in it, joined by dots, a .npy's its name without suffix; the group

@@ -117,7 +117,6 @@ static int look_into_metadata(struct run *run, const struct ckpt_contents_file *
 
 static int list_archives(struct run *run)
 {
-	static const char *const suffixes[] = { ".pt", ".pth", ".bin", ".ckpt", ".npz" };
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < run->check->file_count; i++) {
@@ -125,10 +124,9 @@ static int list_archives(struct run *run)
 
 		if (strcmp(contents_name_of(file->path), CKPT_DCP_METADATA_FILE) == 0)
 			rc = look_into_metadata(run, file);
-		for (size_t k = 0; rc == 0 && k < sizeof(suffixes) / sizeof(suffixes[0]); k++) {
-			if (contents_is_called(file->path, suffixes[k]))
-				rc = add_archive(run, file->path, 0, file->size_bytes);
-		}
+		if (rc == 0 &&
+		    (contents_may_be_torch(file->path) || contents_is_called(file->path, ".npz")))
+			rc = add_archive(run, file->path, 0, file->size_bytes);
 	}
 	return rc;
 }

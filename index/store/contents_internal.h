@@ -61,6 +61,8 @@ struct contents_folder {
 const char *contents_name_of(const char *path);
 /** contents_is_called - does the last component end in @suffix, behind at least one character? */
 bool contents_is_called(const char *path, const char *suffix);
+/** contents_may_be_torch - by its name: is it worth looking whether torch.save wrote it? */
+bool contents_may_be_torch(const char *path);
 /** contents_find_file - NULL: there is none; borrowed. */
 const struct ckpt_contents_file *contents_find_file(const struct contents_folder *folder,
 						    const char *path);

@@ -11,7 +11,7 @@
 #define BIN_SUFFIX ".bin"
 #define BIN_INDEX_SUFFIX ".bin.index.json"
 
-static const char *const suffixes[] = { ".pt", ".pth", BIN_SUFFIX, ".ckpt" };
+static const char *const suffixes[] = { ".pt", ".pth", ".ckpt" };
 
 /* How a file begins. */
 enum beginning {
@@ -20,13 +20,25 @@ enum beginning {
 	BEGINS_PICKLE, /* torch.save before 1.6 */
 };
 
-static bool is_candidate(const char *path)
+/* Any program calls its files .bin; of those only the ones that are called as torch's are opened. */
+static bool is_torch_bin(const char *path)
+{
+	static const char *const words[] = { "model", "optimizer", "scheduler", "training_args" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strstr(contents_name_of(path), words[i]))
+			return true;
+	}
+	return false;
+}
+
+bool contents_may_be_torch(const char *path)
 {
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
 		if (contents_is_called(path, suffixes[i]))
 			return true;
 	}
-	return false;
+	return contents_is_called(path, BIN_SUFFIX) && is_torch_bin(path);
 }
 
 static int look_at_beginning(const struct contents_folder *folder, int fd, const char *path,
@@ -154,7 +166,7 @@ int contents_look_torch(struct contents_folder *folder)
 	for (size_t i = 0; rc == 0 && i < folder->file_count; i++) {
 		const struct ckpt_contents_file *file = folder->files[i];
 
-		if (is_candidate(file->path))
+		if (contents_may_be_torch(file->path))
 			rc = look_into(folder, file, is_bin_shard(file->path) ? bins : SIZE_MAX);
 	}
 	return rc;
