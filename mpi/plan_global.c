@@ -364,7 +364,8 @@ static int sort_out(struct ckpt_global_plan *plan, const struct plan_tensor *ten
 	struct ckpt_parts all = { .fqn = tensor->decl->fqn,
 				  .shape = tensor->decl->shape,
 				  .dim_count = tensor->decl->dim_count,
-				  .items = parts };
+				  .items = parts,
+				  .by_ranks = true };
 	size_t end = tensor->first + tensor->count;
 	int rc = 0;
 

@@ -89,6 +89,21 @@ END
   fails 1 ckptfs ls "$store/other/.ckptfs/tensors"
 }
 
+@test "what this user may not read is told of, and the rest is shown" {
+  requires root setpriv
+  chmod 755 "$tmp"
+  mkdir -p "$tmp/x" "$tmp/home"
+  "$HELPERS/make_safetensors.py" "$tmp/x/model.safetensors" small
+  "$HELPERS/make_safetensors.py" "$tmp/x/other.safetensors" small
+  cp "$dcp"/{.metadata,*.distcp} "$tmp/x"
+  chmod 600 "$tmp/x/other.safetensors" "$tmp/x/__1_0.distcp"
+  chmod 644 "$tmp/x/.metadata"
+  ok "${as_nobody[@]}" ckptfs show "$tmp/x"
+  says 'not understood: other.safetensors: this user may not read it'
+  says "not understood: .metadata: '__1_0.distcp': this user may not read it"
+  says_like '^tensor set \.: '
+}
+
 @test "each folder is a set of its own, and a family that was consolidated is one with its parts" {
   mkdir -p "$tmp/x/model" "$tmp/x/optim" "$tmp/y/sharded"
   cp "$dcp"/{.metadata,*.distcp} "$tmp/x/model"

@@ -48,7 +48,7 @@ setup() {
     wait "${pids[rank]}" || fail "node $rank: $(cat "$tmp/node$rank.out" "$tmp/node$rank.log")" || return 1
   done
   is_committed run/step-0 || fail "it is not committed: $(cat "$tmp"/node?.log)"
-  assert_eq "$(grep -c '"shard":' "$store/run/step-0/.ckptfs/manifest.jsonl")" 3 "shards"
+  assert_eq "$(grep -c '^{"shard":' "$store/run/step-0/.ckptfs/manifest.jsonl")" 3 "shards"
   assert_eq "$(cat "$tmp"/node?.log | grep -c ' committed ')" 1 "commits by both mounts"
   mount_store "$store" "$mnt" ro
   ranks 1 dcp load "$mnt/run" sync

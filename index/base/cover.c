@@ -133,12 +133,12 @@ struct holder {
 	char text[32];
 };
 
-static struct holder holder_of(const struct ckpt_part *part)
+static struct holder holder_of(const struct ckpt_parts *parts, const struct ckpt_part *part)
 {
 	struct holder holder = { .text = "" };
 
-	if (part->rank != CKPT_PART_NO_RANK)
-		snprintf(holder.text, sizeof(holder.text), " of rank %d", part->rank);
+	if (parts->by_ranks)
+		ckpt_ignore(snprintf(holder.text, sizeof(holder.text), " of rank %d", part->rank));
 	return holder;
 }
 
@@ -151,8 +151,9 @@ static int overlap(const struct ckpt_parts *parts, const struct ckpt_part *a,
 	return ckpt_err_set(
 		err, -EINVAL,
 		"tensor '%s': chunk %s%s and chunk %s%s overlap without being equal; check how it is cut",
-		parts->fqn, ckpt_box_text(&a->box, parts->dim_count, a_text), holder_of(a).text,
-		ckpt_box_text(&b->box, parts->dim_count, b_text), holder_of(b).text);
+		parts->fqn, ckpt_box_text(&a->box, parts->dim_count, a_text),
+		holder_of(parts, a).text, ckpt_box_text(&b->box, parts->dim_count, b_text),
+		holder_of(parts, b).text);
 }
 
 /* What no plane takes apart, in order along @axis. */
@@ -282,8 +283,7 @@ static int report_hole(const struct ckpt_parts *parts, struct ckpt_err *err)
 	char element_text[CKPT_BOX_TEXT_MAX];
 	char box_text[CKPT_BOX_TEXT_MAX];
 	const struct ckpt_part *neighbour;
-	bool ranked = parts->count > 0 && parts->items[0].rank != CKPT_PART_NO_RANK;
-	const char *of_any = ranked ? " of any rank" : "";
+	const char *of_any = parts->by_ranks ? " of any rank" : "";
 
 	find_hole(parts, element);
 	neighbour = find_neighbour(parts, element);
@@ -299,7 +299,7 @@ static int report_hole(const struct ckpt_parts *parts, struct ckpt_err *err)
 		"tensor '%s' of shape %s: element %s is in no chunk%s, chunk %s%s ends before it; check how it is cut",
 		parts->fqn, shape_text, element_text, of_any,
 		ckpt_box_text(&neighbour->box, parts->dim_count, box_text),
-		holder_of(neighbour).text);
+		holder_of(parts, neighbour).text);
 }
 
 int ckpt_parts_check(const struct ckpt_parts *parts, struct ckpt_err *err)

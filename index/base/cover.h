@@ -8,6 +8,7 @@
 #ifndef CKPT_BASE_COVER_H
 #define CKPT_BASE_COVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,13 +23,10 @@ const char *ckpt_box_text(const struct ckpt_box *box, uint32_t dim_count, char *
 /** ckpt_extents_text - "[4, 8]", a shape or an element. Returns @out, CKPT_BOX_TEXT_MAX bytes. */
 const char *ckpt_extents_text(const uint64_t *extents, uint32_t dim_count, char *out);
 
-/* Nobody knows, or it does not matter, which rank holds a box. */
-#define CKPT_PART_NO_RANK (-1)
-
 /* A box that one rank, or the lowest of several, holds. */
 struct ckpt_part {
 	struct ckpt_box box;
-	int rank; /* CKPT_PART_NO_RANK in all parts or in none */
+	int rank; /* where parts->by_ranks */
 };
 
 /* A tensor, and the boxes of it: inside it, not empty, no two of them equal. */
@@ -38,6 +36,7 @@ struct ckpt_parts {
 	uint32_t dim_count;
 	struct ckpt_part *items; /* put into another order */
 	size_t count;
+	bool by_ranks; /* messages name them */
 };
 
 /**

@@ -147,9 +147,8 @@ static int check_boxes(struct dcp_reader *reader, struct pickle_text fqn,
 	if (!parts.items)
 		return no_memory(reader);
 	for (size_t i = 0; i < entry->chunk_count; i++)
-		parts.items[i] =
-			(struct ckpt_part){ { entry->chunks[i].start, entry->chunks[i].size },
-					    CKPT_PART_NO_RANK };
+		parts.items[i].box =
+			(struct ckpt_box){ entry->chunks[i].start, entry->chunks[i].size };
 	rc = ckpt_parts_check(&parts, reader->err);
 	free(parts.items);
 	return rc == -EINVAL ? -EBADMSG : rc;

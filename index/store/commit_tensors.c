@@ -26,6 +26,7 @@ static int list_files(const struct ckpt_commit *commit, struct ckpt_contents_fil
 			files[count++] = (struct ckpt_contents_file){
 				.path = commit->files[i].path,
 				.size_bytes = commit->files[i].stamp.size_bytes,
+				.is_summed = ckpt_commit_known_fits(&commit->files[i]),
 			};
 	}
 	*out = files;
@@ -50,7 +51,8 @@ static void note_finding(void *ctx, const char *line)
 
 /*
  * torch and numpy leave a CRC-32 of each record. Where it is wrong the bytes were damaged between
- * their memory and here, and a commit would make that last.
+ * their memory and here, and a commit would make that last. Of what a session has told the sums
+ * no byte is read for it: that is for `ckptfs verify --deep`.
  */
 static int check_records(struct ckpt_commit *commit, const struct ckpt_contents_file *files,
 			 size_t count, struct ckpt_err *err)

@@ -67,7 +67,7 @@ int contents_open(const struct contents_folder *folder, const char *path)
 {
 	int fd = ckpt_io_open_beneath(folder->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 
-	if (fd < 0)
+	if (fd < 0 && fd != -EACCES)
 		ckpt_err_sys(folder->err, fd, "cannot list the tensors of '%s/%s'", folder->label,
 			     path);
 	return fd;

@@ -20,6 +20,7 @@
 #ifndef CKPT_STORE_CONTENTS_H
 #define CKPT_STORE_CONTENTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,7 @@
 struct ckpt_contents_file {
 	const char *path; /* in the checkpoint */
 	uint64_t size_bytes;
+	bool is_summed; /* ckpt_contents_check(): whoever wrote it has summed its bytes already */
 };
 
 /* Why a file, or a tensor of it, is not shown. */
@@ -76,7 +78,7 @@ struct ckpt_contents_check {
  * ckpt_contents_check - compare the CRC32s that torch and numpy left in their archives with the
  * bytes, on all cores
  * @out_findings: how many are wrong
- * Files that are no such archives are passed over. Errors: as ckpt_contents_read.
+ * Files that are no such archives, and those that are summed, are passed over. Errors: as ckpt_contents_read.
  */
 int ckpt_contents_check(int dirfd, const char *label, const struct ckpt_contents_check *check,
 			uint64_t *out_findings, struct ckpt_err *err) CKPT_MUST_CHECK;

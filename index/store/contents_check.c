@@ -48,11 +48,14 @@ static int no_memory(const struct run *run)
 	return ckpt_err_sys(run->err, -ENOMEM, "cannot check the archives of '%s'", run->label);
 }
 
-static int add_archive(struct run *run, const char *path, uint64_t offset, uint64_t len)
+static int add_archive(struct run *run, const struct ckpt_contents_file *file, uint64_t offset,
+		       uint64_t len)
 {
+	if (file->is_summed)
+		return 0;
 	if (array_grow(&run->archives, &run->cap, run->count, sizeof(*run->archives)) < 0)
 		return no_memory(run);
-	run->archives[run->count++] = (struct archive){ path, offset, len };
+	run->archives[run->count++] = (struct archive){ file->path, offset, len };
 	run->total_bytes += len;
 	return 0;
 }
@@ -86,8 +89,7 @@ static int add_entries(struct run *run, const char *folder, size_t folder_len,
 				       sizeof(*file), path_and_file);
 			if (file && chunk->offset_bytes <= file->size_bytes &&
 			    chunk->len_bytes <= file->size_bytes - chunk->offset_bytes)
-				rc = add_archive(run, file->path, chunk->offset_bytes,
-						 chunk->len_bytes);
+				rc = add_archive(run, file, chunk->offset_bytes, chunk->len_bytes);
 		}
 	}
 	ckpt_buf_release(&path);
@@ -126,7 +128,7 @@ static int list_archives(struct run *run)
 			rc = look_into_metadata(run, file);
 		if (rc == 0 &&
 		    (contents_may_be_torch(file->path) || contents_is_called(file->path, ".npz")))
-			rc = add_archive(run, file->path, 0, file->size_bytes);
+			rc = add_archive(run, file, 0, file->size_bytes);
 	}
 	return rc;
 }

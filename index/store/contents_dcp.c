@@ -211,10 +211,14 @@ static int read_entries(struct look *look)
 			rc = path_in(look->folder, place->file, &path);
 			if (rc == 0)
 				fd = contents_open(look->folder, path.data);
-			rc = rc == 0 && fd < 0 ? fd : rc;
+			if (rc == 0 && fd == -EACCES)
+				rc = contents_put_out(look->folder, look->source, "'%s': %s",
+						      place->file, CONTENTS_UNREADABLE);
+			else if (rc == 0 && fd < 0)
+				rc = fd;
 			open_file = place->file;
 		}
-		if (rc == 0)
+		if (rc == 0 && fd >= 0)
 			rc = read_entry(look, place, fd);
 	}
 	if (fd >= 0)
@@ -339,9 +343,12 @@ static int parse_metadata(struct look *look, const struct ckpt_contents_file *fi
 	if (file->size_bytes > CKPT_DCP_METADATA_MAX)
 		return contents_put_out(look->folder, look->source, "it is longer than 1 GiB");
 	ckpt_buf_init(&text);
-	rc = ckpt_io_read_file(look->folder->dirfd, file->path, CKPT_DCP_METADATA_MAX, &text,
-			       look->folder->err);
-	if (rc == 0) {
+	rc = ckpt_io_read_file(look->folder->dirfd, file->path, CKPT_DCP_METADATA_MAX, &text, &why);
+	if (rc == -EACCES) {
+		rc = contents_put_out(look->folder, look->source, CONTENTS_UNREADABLE);
+	} else if (rc < 0) {
+		rc = ckpt_err_set(look->folder->err, rc, "%s", why.msg);
+	} else {
 		rc = ckpt_dcp_parse(text.data, text.len_bytes, CKPT_DCP_METADATA_FILE,
 				    &look->metadata, &why);
 		if (rc == -EBADMSG)

@@ -66,9 +66,12 @@ bool contents_may_be_torch(const char *path);
 /** contents_find_file - NULL: there is none; borrowed. */
 const struct ckpt_contents_file *contents_find_file(const struct contents_folder *folder,
 						    const char *path);
-/** contents_open - for reading; negative errno, and said. */
+/** contents_open - for reading; negative errno, and said, but for -EACCES, which is a note. */
 int contents_open(const struct contents_folder *folder, const char *path) CKPT_MUST_CHECK;
 int contents_no_memory(const struct contents_folder *folder);
+
+/* What is said of a file that this user may not read. */
+#define CONTENTS_UNREADABLE "this user may not read it"
 
 /** contents_note - @file is not understood, or something in it is not. */
 int contents_note(struct contents_folder *folder, const char *file, const char *fmt, ...)

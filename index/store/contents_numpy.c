@@ -45,6 +45,8 @@ static int look_into_npy(struct contents_folder *folder, const struct ckpt_conte
 	size_t source = 0;
 	int rc;
 
+	if (fd == -EACCES)
+		return contents_note(folder, file->path, CONTENTS_UNREADABLE);
 	if (fd < 0)
 		return fd;
 	if (!fqn)
@@ -103,6 +105,8 @@ static int look_into_npz(struct contents_folder *folder, const struct ckpt_conte
 	size_t source = 0;
 	int rc;
 
+	if (fd == -EACCES)
+		return contents_note(folder, file->path, CONTENTS_UNREADABLE);
 	if (fd < 0)
 		return fd;
 	rc = ckpt_zip_open(fd, 0, file->size_bytes, contents_name_of(file->path), &zip, &why);

@@ -48,12 +48,14 @@ static int read_header(struct look *look, size_t idx)
 	struct ckpt_err why = CKPT_ERR_INIT;
 	int rc;
 
-	if (fd < 0)
+	if (fd < 0 && fd != -EACCES)
 		return fd;
 	rc = contents_add_source(look->folder, CONTENTS_SAFETENSORS, file->path, look->family,
 				 &look->sources[idx]);
 	if (rc < 0)
 		return rc;
+	if (fd < 0)
+		return contents_put_out(look->folder, look->sources[idx], CONTENTS_UNREADABLE);
 	rc = ckpt_st_read(fd, contents_name_of(file->path), &look->headers[idx], &why);
 	if (rc == 0)
 		rc = ckpt_st_saved_offsets(&look->headers[idx], contents_name_of(file->path),
@@ -168,7 +170,6 @@ static int check_cover(const struct part *parts, size_t count, const uint64_t *s
 		    volume > 0)
 			items[all.count++] = (struct ckpt_part){
 				.box = { .start = parts[i].start, .size = parts[i].tensor->shape },
-				.rank = CKPT_PART_NO_RANK,
 			};
 	}
 	if (first->dim_count == 0)

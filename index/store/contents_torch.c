@@ -132,8 +132,11 @@ static int look_into(struct contents_folder *folder, const struct ckpt_contents_
 {
 	CKPT_CLOSE int fd = contents_open(folder, file->path);
 	enum beginning beginning = BEGINS_OTHER;
-	int rc = fd < 0 ? fd : look_at_beginning(folder, fd, file->path, &beginning);
+	int rc;
 
+	if (fd == -EACCES)
+		return contents_note(folder, file->path, CONTENTS_UNREADABLE);
+	rc = fd < 0 ? fd : look_at_beginning(folder, fd, file->path, &beginning);
 	if (rc < 0 || beginning == BEGINS_OTHER)
 		return rc;
 	if (beginning == BEGINS_PICKLE)

@@ -43,8 +43,7 @@ static int take_parts(const struct ckpt_tensor *tensor, struct parts_room *room,
 		if (array_grow(&room->items, &room->cap, count, sizeof(*room->items)) < 0)
 			return -ENOMEM;
 		room->items[count++] =
-			(struct ckpt_part){ .box = { .start = chunk->start, .size = chunk->size },
-					    .rank = CKPT_PART_NO_RANK };
+			(struct ckpt_part){ .box = { .start = chunk->start, .size = chunk->size } };
 	}
 	*out_count = count;
 	return 0;

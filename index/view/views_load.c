@@ -55,7 +55,8 @@ static int look_inside(struct ckpt_views *views, int dirfd, struct ckpt_err *err
 		ckpt_views_source(views, (uint32_t)i, &source);
 		if (!source.shard || !source.shard->pack)
 			files[kept++] =
-				(struct ckpt_contents_file){ source.path, source.size_bytes };
+				(struct ckpt_contents_file){ .path = source.path,
+							     .size_bytes = source.size_bytes };
 	}
 	rc = ckpt_contents_read(dirfd, views->label, files, kept, &views->contents, err);
 	free(files);
