@@ -128,6 +128,11 @@ doctor_says() {
   doctor_says note store
 }
 
+# stands_in PID DIR: its working folder is that
+stands_in() {
+  [ "$(readlink "/proc/$1/cwd")" = "$2" ]
+}
+
 # bats test_tags=fuse
 @test "doctor finds a dead mount and who holds it, and --fix takes it off" {
   requires fuse root
@@ -138,7 +143,7 @@ doctor_says() {
   daemon=$(daemon_of "$mnt")
   (cd "$mnt" && exec sleep 60) 3>&- &
   holder=$!
-  eventually 5 test "$(readlink "/proc/$holder/cwd")" = "$mnt"
+  eventually 5 stands_in "$holder" "$mnt"
   kill -KILL "$daemon"
   gone_within 10 "$daemon"
   fails 1 ckptfs doctor "$store"
