@@ -54,6 +54,21 @@ keep() {
   fails 2 ckptfs show --stats --tree "$store/s"
 }
 
+@test "what is printed of PyTorch's own checkpoints is what it was, on a terminal of any width and on none" {
+  local fixtures=$CKPT_TOP/tests/fixtures width
+  cd "$fixtures"
+  for width in 40 80 200; do
+    diff <(COLUMNS=$width NO_COLOR=1 ckptfs show --stats dcp-2ranks) dcp-2ranks.stats.txt
+    diff <(COLUMNS=$width ckptfs show --tree dcp-2ranks) dcp-2ranks.tree.txt
+    diff <(COLUMNS=$width ckptfs diff dcp-1rank dcp-2ranks) dcp.diff.txt
+  done
+  diff <(COLUMNS=80 ckptfs show --tensor model.cols dcp-2ranks) dcp-2ranks.cols.txt
+  # And it is so: against numpy, out of the view of all tensors that safetensors can hold.
+  ok ckptfs cp dcp-2ranks/.ckptfs/safetensors/all.safetensors "$tmp/all.safetensors"
+  ckptfs show --stats --json dcp-2ranks | python3 -c 'import json, sys; json.dump([row for row in json.load(sys.stdin) if row["dtype"][0] != "C"], sys.stdout)' >"$tmp/json"
+  numpy stats "$tmp/all.safetensors" "$tmp/json"
+}
+
 @test "the tree counts what is below each name" {
   mkdir "$tmp/tree"
   "$HELPERS/make_safetensors.py" "$tmp/tree/model.safetensors" model 1
