@@ -149,7 +149,8 @@ teardown() {
   assert_eq "$(jq -r '.failures[] | "\(.rank) \(.phase) \(.errno)"' "$tmp/t.0")" '2 write_data ETIMEDOUT'
   same "$tmp/t.0" "$tmp/t.1"
   same "$tmp/t.0" "$tmp/t.3"
-  [ ! -e "$tmp/t.2" ]
+  # mpirun continues what is stopped before it kills it: for a moment that rank may go on, to its own table.
+  [ ! -e "$tmp/t.2" ] || not grep -qx old "$tmp/t.2"
 }
 
 # bats test_tags=slow,sanitized
