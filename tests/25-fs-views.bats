@@ -48,7 +48,7 @@ damage_lines() {
     ok ckpt-test compare "$views/safetensors/all.safetensors" "$whole" 1500 8
     ok ckpt-test map-compare "$views/safetensors/all.safetensors" "$whole"
     ok ckpt-test map-compare "$views/safetensors/all.safetensors" "$whole"
-    ok ckpt-test compare "$views/safetensors/all.safetensors" "$whole" 2000 4
+    ok ckpt-test compare "$views/safetensors/all.safetensors" "$whole" 9000 4
     umount_store "$mnt"
     rm -rf "$plain"
   done

@@ -2,6 +2,7 @@
  * contents.c - see contents.h. Each folder is looked at by itself: every kind of file makes its
  * claims, then those that contradict each other are put out, and what is left becomes tensors.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -169,8 +170,10 @@ int contents_claim_whole(struct contents_folder *folder, size_t source,
 	struct ckpt_chunk *chunk;
 	int rc = contents_add_claim(folder, source, &claim);
 
+	assert(whole->fqn && whole->dtype && whole->shard);
 	if (rc < 0)
 		return rc;
+	assert(claim);
 	tensor = &claim->tensor;
 	memcpy(tensor->dtype, whole->dtype, strlen(whole->dtype) + 1);
 	tensor->fqn = strdup(whole->fqn);
@@ -464,7 +467,7 @@ int ckpt_contents_read(int dirfd, const char *label, const struct ckpt_contents_
 		       size_t file_count, struct ckpt_contents *out, struct ckpt_err *err)
 {
 	CKPT_FREE const struct ckpt_contents_file **sorted =
-		array_alloc(num_max(file_count, 1), sizeof(*sorted));
+		array_alloc(num_max(file_count, 1), sizeof(struct ckpt_contents_file *));
 	struct ckpt_contents contents = { .tensors = NULL };
 	size_t end = 0;
 	int rc = 0;
@@ -474,7 +477,7 @@ int ckpt_contents_read(int dirfd, const char *label, const struct ckpt_contents_
 	for (size_t i = 0; i < file_count; i++)
 		sorted[i] = &files[i];
 	if (file_count > 0)
-		qsort(sorted, file_count, sizeof(*sorted), by_folder);
+		qsort(sorted, file_count, sizeof(struct ckpt_contents_file *), by_folder);
 	for (size_t first = 0; rc == 0 && first < file_count; first = end) {
 		size_t len = folder_len(sorted[first]->path);
 		CKPT_FREE char *path = strndup(sorted[first]->path, len);
