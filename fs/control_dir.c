@@ -222,7 +222,7 @@ static int text_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 static int stored_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
 	CKPT_CLOSE int fd = -1;
-	struct stat st;
+	struct stat st = { 0 };
 	int rc = control_open_stored(fs, ino, &fd);
 
 	if (rc == 0)

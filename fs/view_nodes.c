@@ -112,7 +112,7 @@ static int node_of(struct fs *fs, fuse_ino_t ino, struct view_tree **out_tree,
 
 int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 {
-	struct ckpt_view_node node;
+	struct ckpt_view_node node = { .name = NULL };
 	struct view_tree *tree = NULL;
 	int rc = node_of(fs, ino, &tree, &node);
 
@@ -125,7 +125,7 @@ int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 
 int view_is_dir(struct fs *fs, fuse_ino_t ino, bool *out)
 {
-	struct ckpt_view_node node;
+	struct ckpt_view_node node = { .name = NULL };
 	struct view_tree *tree = NULL;
 	int rc = node_of(fs, ino, &tree, &node);
 

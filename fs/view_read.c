@@ -8,6 +8,7 @@
  */
 #include "view_read.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
@@ -58,6 +59,7 @@ int view_open_new(struct fs *fs, fuse_ino_t ino, struct view_open **out, struct 
 		free(view);
 		return rc;
 	}
+	assert(view->tree);
 	view->mapped = &view->tree->mapped[node_view_idx(ino)];
 	*out = view;
 	return 0;
@@ -133,7 +135,7 @@ static int gather(struct request *rq, struct view_tree *tree, struct reply *repl
 		int rc = 0;
 
 		reply->iov[i].iov_len = piece->run_bytes;
-		/* iovec has no const. */
+		/* iovec has no const. NOLINTNEXTLINE(performance-no-int-to-ptr) */
 		reply->iov[i].iov_base = (void *)(uintptr_t)piece->memory;
 		if (piece->memory)
 			continue;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# bats file_tags=fuse,slow
+# bats file_tags=fuse,slow,once
 # ckptfs run: a command with a mount of its own, of which nothing is left when it has ended, however it
 # ends. And what `ckptfs mount` says where something is mounted already.
 load helpers/common

@@ -1,4 +1,5 @@
 /* cli_diff.c - which tensors of two checkpoints differ, and by how much; which shards are equal. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -193,6 +194,7 @@ static int walk_pair(struct shard_walk *walk, const struct tree_entry *a,
 	enum shard_state state = a ? SHARD_REMOVED : SHARD_ADDED;
 	int rc = 0;
 
+	assert(any);
 	if (any->kind != TREE_FILE)
 		return 0;
 	if (a && b)
