@@ -123,19 +123,6 @@ int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 	return 0;
 }
 
-int view_is_dir(struct fs *fs, fuse_ino_t ino, bool *out)
-{
-	struct ckpt_view_node node = { .name = NULL };
-	struct view_tree *tree = NULL;
-	int rc = node_of(fs, ino, &tree, &node);
-
-	if (rc < 0)
-		return rc;
-	*out = node.is_dir;
-	view_tree_unref(tree);
-	return 0;
-}
-
 static int list(struct fs *fs, const struct view_tree *tree, uint32_t dir, uint64_t after,
 		bool (*fn)(void *ctx, const char *name, const struct fuse_entry_param *entry,
 			   uint64_t position),

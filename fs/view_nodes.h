@@ -22,8 +22,6 @@ int view_child(struct fs *fs, fuse_ino_t dir, const char *name, struct fuse_entr
 int view_control_dir(struct fs *fs, uint64_t slot, uint32_t line, struct fuse_entry_param *out)
 	CKPT_MUST_CHECK;
 int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out) CKPT_MUST_CHECK;
-/** view_is_dir - a folder of views. -ESTALE. */
-int view_is_dir(struct fs *fs, fuse_ino_t ino, bool *out) CKPT_MUST_CHECK;
 
 /**
  * view_list - what lies in a folder, by bytes of the name

@@ -131,6 +131,46 @@ END
   says_not 'tensor set'
 }
 
+# parts DIR START…: a file of DCP's safetensors writer for each START, which holds two rows of w from there on
+parts() {
+  python3 - "$@" <<'END'
+import json, os, sys
+folder, starts = sys.argv[1], sys.argv[2:]
+os.makedirs(folder, exist_ok=True)
+for i, start in enumerate(starts):
+    dtype = "F32" if start[-1] != "h" else "I32"
+    info = {"w": {"saved_offsets": [int(start.rstrip("h")), 0]}}
+    header = {"__metadata__": {"DCP_SHARDING_INFO": json.dumps(info), "DCP_VERSION": "1.0"},
+              "w": {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 24]}}
+    text = json.dumps(header).encode()
+    with open(f"{folder}/shard-{i:05d}-model-00001-of-00001.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + bytes(24))
+END
+}
+
+@test "parts of DCP's safetensors writer are one tensor, unless they leave a gap, overlap or differ in type" {
+  parts "$tmp/good" 2 0
+  keep good "$tmp/good"
+  ok ckptfs show --tensors "$store/good"
+  says_like '^w +F32 +\[4,3\] +48 +2$'
+  parts "$tmp/gap" 0 3
+  keep gap "$tmp/gap"
+  ok ckptfs show "$store/gap"
+  says_like '^not understood: shard-00000-.*element \[2, 0\] is in no chunk'
+  says_like '^not understood: shard-00001-.*element \[2, 0\] is in no chunk'
+  says_not 'tensor set'
+  parts "$tmp/overlap" 0 1
+  keep overlap "$tmp/overlap"
+  ok ckptfs show "$store/overlap"
+  says_like '^not understood: shard-00001-.*overlap'
+  says_not 'tensor set'
+  parts "$tmp/types" 0 2h
+  keep types "$tmp/types"
+  ok ckptfs show "$store/types"
+  says_like '^not understood: shard-00001-.*differ in type'
+  says_not 'tensor set'
+}
+
 @test "arrays of numpy are tensors, and what is compressed or of no such type says so" {
   requires clients
   mkdir "$tmp/x"
@@ -152,6 +192,21 @@ END
   says_like '^not understood: packed.npz: .*compressed'
   says_like '^not understood: names.npy: '
   says_like '^not understood: big.npy: .*big-endian'
+  # What is out contradicts nobody: the one file that is left has the names in it.
+  mkdir "$tmp/z"
+  "$HELPERS/make_safetensors.py" "$tmp/z/model-00001-of-00002.safetensors" small
+  printf '{"weight_map":{"w":"model-00002-of-00002.safetensors"}}' >"$tmp/z/model.safetensors.index.json"
+  "$CKPT_TOP/build/venv/bin/python3" -c 'import sys, numpy as np; np.savez(sys.argv[1], scalar=np.ones(3))' "$tmp/z/a.npz"
+  keep u "$tmp/z"
+  ok ckptfs show --tensors "$store/u"
+  says_like '^scalar +F64 +\[3\]'
+  # Two that claim one name are both out.
+  rm "$tmp/z/model.safetensors.index.json" "$tmp/z/a.npz"
+  cp "$tmp/z/model-00001-of-00002.safetensors" "$tmp/z/other.safetensors"
+  keep v "$tmp/z"
+  ok ckptfs show "$store/v"
+  says_like "^not understood: model-00001-of-00002.safetensors: '.*' is told of by 'other.safetensors', too"
+  says_like "^not understood: other.safetensors: '.*' is told of by 'model-00001-of-00002.safetensors', too"
   # One file alone needs no name before its arrays'.
   mkdir "$tmp/y"
   cp "$tmp/x/opt.npz" "$tmp/y"

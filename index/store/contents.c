@@ -102,6 +102,14 @@ int contents_note(struct contents_folder *folder, const char *file, const char *
 	return add_note(folder, file, reason);
 }
 
+int contents_judge(struct contents_folder *folder, const char *file, int rc,
+		   const struct ckpt_err *why)
+{
+	if (rc == -EBADMSG)
+		return add_note(folder, file, why->msg);
+	return ckpt_err_set(folder->err, rc, "%s", why->msg);
+}
+
 int contents_count_opaque(struct contents_folder *folder, const char *file, const char *fqn,
 			  const char *why, size_t *count)
 {
@@ -283,7 +291,21 @@ static int put_out_pair(struct contents_folder *folder, const struct contents_cl
 	return rc;
 }
 
-/* Claims of the same name stand together; those of sources that are out already do not count. */
+/* What a source that is out has claimed contradicts nobody. */
+static void drop_claims_of_out(struct contents_folder *folder)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < folder->claim_count; i++) {
+		if (folder->sources[folder->claims[i].source].why_out)
+			claim_release(&folder->claims[i]);
+		else
+			folder->claims[kept++] = folder->claims[i];
+	}
+	folder->claim_count = kept;
+}
+
+/* Claims of the same name stand together. */
 static int put_out_contradictions(struct contents_folder *folder)
 {
 	int rc = 0;
@@ -376,8 +398,10 @@ static int look_at_folder(struct contents_folder *folder)
 		rc = contents_look_numpy(folder);
 	if (rc == 0)
 		rc = put_out_nameless(folder);
-	if (rc == 0)
+	if (rc == 0) {
+		drop_claims_of_out(folder);
 		rc = name_claims(folder);
+	}
 	if (rc == 0)
 		rc = put_out_contradictions(folder);
 	if (rc == 0)

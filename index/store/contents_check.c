@@ -96,13 +96,28 @@ static int add_entries(struct run *run, const char *folder, size_t folder_len,
 	return rc;
 }
 
+/* Is there a file beside, or below, the metadata whose bytes nobody has summed? */
+static bool has_unsummed(const struct run *run, const struct ckpt_contents_file *metadata)
+{
+	size_t len = (size_t)(ckpt_path_basename(metadata->path) - metadata->path);
+
+	for (size_t i = 0; i < run->check->file_count; i++) {
+		const struct ckpt_contents_file *file = &run->check->files[i];
+
+		if (file != metadata && !file->is_summed &&
+		    strncmp(file->path, metadata->path, len) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int look_into_metadata(struct run *run, const struct ckpt_contents_file *file)
 {
 	struct ckpt_dcp_metadata metadata = { .entries = NULL };
 	struct ckpt_buf text;
 	int rc = 0;
 
-	if (file->size_bytes > CKPT_DCP_METADATA_MAX)
+	if (file->size_bytes > CKPT_DCP_METADATA_MAX || !has_unsummed(run, file))
 		return 0;
 	ckpt_buf_init(&text);
 	/* What cannot be read is found by whoever verifies the blocks. */

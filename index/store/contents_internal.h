@@ -76,6 +76,12 @@ int contents_no_memory(const struct contents_folder *folder);
 /** contents_note - @file is not understood, or something in it is not. */
 int contents_note(struct contents_folder *folder, const char *file, const char *fmt, ...)
 	CKPT_PRINTF(3, 4) CKPT_MUST_CHECK;
+/**
+ * contents_judge - what a parser has said of a file: -EBADMSG is a note, and 0 is returned; anything
+ * else is an error
+ */
+int contents_judge(struct contents_folder *folder, const char *file, int rc,
+		   const struct ckpt_err *why) CKPT_MUST_CHECK;
 /** contents_add_source - *@out: its number. @family: SIZE_MAX: one of its own. */
 int contents_add_source(struct contents_folder *folder, enum contents_kind kind, const char *file,
 			size_t family, size_t *out) CKPT_MUST_CHECK;

@@ -52,10 +52,8 @@ static int look_into_npy(struct contents_folder *folder, const struct ckpt_conte
 	if (!fqn)
 		return contents_no_memory(folder);
 	rc = ckpt_npy_read(fd, 0, file->size_bytes, contents_name_of(file->path), &header, &why);
-	if (rc == -EBADMSG)
-		return contents_note(folder, file->path, "%s", why.msg);
 	if (rc < 0)
-		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+		return contents_judge(folder, file->path, rc, &why);
 	rc = contents_add_source(folder, CONTENTS_NPY, file->path, family, &source);
 	if (rc == 0)
 		rc = claim_array(folder, source, file->path, fqn, &header);
@@ -88,10 +86,8 @@ static int claim_record(struct contents_folder *folder, size_t source,
 		return contents_no_memory(folder);
 	rc = ckpt_npy_read(fd, record->offset_bytes, record->size_bytes, record->name, &header,
 			   &why);
-	if (rc == -EBADMSG)
-		return contents_note(folder, file->path, "%s", why.msg);
 	if (rc < 0)
-		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+		return contents_judge(folder, file->path, rc, &why);
 	rc = claim_array(folder, source, file->path, fqn, &header);
 	ckpt_npy_header_release(&header);
 	return rc;
@@ -110,10 +106,8 @@ static int look_into_npz(struct contents_folder *folder, const struct ckpt_conte
 	if (fd < 0)
 		return fd;
 	rc = ckpt_zip_open(fd, 0, file->size_bytes, contents_name_of(file->path), &zip, &why);
-	if (rc == -EBADMSG)
-		return contents_note(folder, file->path, "%s", why.msg);
 	if (rc < 0)
-		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+		return contents_judge(folder, file->path, rc, &why);
 	rc = contents_add_source(folder, CONTENTS_NPZ, file->path, SIZE_MAX, &source);
 	for (size_t i = 0; rc == 0 && i < ckpt_zip_count(zip); i++)
 		rc = claim_record(folder, source, file, fd, ckpt_zip_at(zip, i));

@@ -158,6 +158,7 @@ static int check_cover(const struct part *parts, size_t count, const uint64_t *s
 	};
 	uint64_t volume;
 	uint64_t bytes;
+	int rc;
 
 	if (!items)
 		return -ENOMEM;
@@ -176,7 +177,8 @@ static int check_cover(const struct part *parts, size_t count, const uint64_t *s
 		return all.count == 1 ? 0
 				      : ckpt_err_set(why, -EBADMSG, "tensor '%s' is there twice",
 						     first->fqn);
-	return ckpt_parts_check(&all, why) == -EINVAL ? -EBADMSG : 0;
+	rc = ckpt_parts_check(&all, why);
+	return rc == -EINVAL ? -EBADMSG : rc;
 }
 
 static int claim_parts(struct look *look, const struct part *parts, size_t count,
@@ -360,7 +362,7 @@ static int read_files(struct look *look)
 static void look_release(struct look *look)
 {
 	for (size_t i = 0; i < look->folder->file_count; i++) {
-		if (look->starts)
+		if (look->starts && look->headers)
 			ckpt_st_saved_offsets_free(look->starts[i], look->headers[i].tensor_count);
 		if (look->headers)
 			ckpt_st_header_release(&look->headers[i]);
@@ -382,7 +384,6 @@ int contents_look_safetensors(struct contents_folder *folder)
 	look.sources = array_alloc(count, sizeof(*look.sources));
 	rc = look.headers && look.starts && look.sources ? read_files(&look)
 							 : contents_no_memory(folder);
-	if (look.headers && look.starts)
-		look_release(&look);
+	look_release(&look);
 	return rc;
 }

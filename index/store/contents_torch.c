@@ -112,10 +112,8 @@ static int read_archive(struct contents_folder *folder, const struct ckpt_conten
 	int rc = ckpt_torch_read(fd, 0, file->size_bytes, contents_name_of(file->path), &object,
 				 &why);
 
-	if (rc == -EBADMSG)
-		return contents_note(folder, file->path, "%s", why.msg);
 	if (rc < 0)
-		return ckpt_err_set(folder->err, rc, "%s", why.msg);
+		return contents_judge(folder, file->path, rc, &why);
 	/* Without tensors it says nothing: the names of others do not depend on it. */
 	if (object.tensor_count > 0)
 		rc = contents_add_source(folder, CONTENTS_TORCH, file->path, family, &source);

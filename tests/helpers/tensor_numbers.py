@@ -181,6 +181,13 @@ def check_diff(a_file, b_file, path):
             assert row["rel_l2"] is None and row["max_abs"] is None, fqn
             continue
         left, right = numbers(a[fqn][0], a[fqn][2]), numbers(b[fqn][0], b[fqn][2])
+        if a[fqn][0] in ("I64", "U64") and row["change"] == "changed":
+            # In Python's integers: doubles would lose the difference.
+            pairs = [(int(x), int(y)) for x, y in zip(left, right)]
+            near(row["max_abs"], float(max(abs(y - x) for x, y in pairs)), f"{fqn}: max_abs")
+            near(row["rel_l2"], math.sqrt(sum((y - x) ** 2 for x, y in pairs) / sum(x * x for x, _ in pairs)), f"{fqn}: rel_l2")
+            assert row["changed"] == sum(x != y for x, y in pairs), fqn
+            continue
         if left.dtype.kind in "iu":
             left, right = left.astype(np.float64), right.astype(np.float64)
         elif left.dtype.kind == "c":
@@ -192,6 +199,10 @@ def check_diff(a_file, b_file, path):
         distance = math.sqrt(float((np.abs(apart.astype(np.clongdouble)) ** 2).sum()))
         near(row["max_abs"], float(np.abs(apart).max(initial=0)), f"{fqn}: max_abs")
         near(row["rel_l2"], distance / norm if norm else math.inf if distance else 0, f"{fqn}: rel_l2")
+        if row["change"] == "changed":
+            width = WIDTHS[a[fqn][0]]
+            bits = [a[fqn][2][i:i + width] != b[fqn][2][i:i + width] for i in range(0, len(a[fqn][2]), width)]
+            assert row["changed"] == int((np.array(bits) & ~(np.isnan(left) & np.isnan(right))).sum()), fqn
         only_one = int((np.isnan(left) != np.isnan(right)).sum())
         assert row["nan_changed"] == only_one, fqn
     order = [row["rel_l2"] for row in json.load(open(path)) if row["change"] == "changed"]
