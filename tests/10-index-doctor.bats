@@ -110,13 +110,38 @@ doctor_says() {
   says_like '^note +trash +1 removed checkpoint, '
 }
 
-@test "doctor in no store looks at mounts, and of a checkpoint says what to name" {
+# Runs the command after it where none of the machine's mounts of ckptfs is to be seen: those of other
+# tests and users, which may be dead at this moment, are theirs.
+without_mounts=(unshare --mount bash -c '
+  while read -r _ dir type _; do
+    [ "$type" != fuse.ckptfs ] || umount -l "$(printf %b "$dir")"
+  done </proc/mounts
+  exec "$@"' bash)
+
+@test "doctor in no store looks at all mounts, and says what to name" {
+  requires root unshare
   cd "$tmp"
-  ok ckptfs doctor
+  ok "${without_mounts[@]}" ckptfs doctor
   says 'you stand in none'
+}
+
+@test "doctor of a checkpoint says what to name" {
   fails 1 ckptfs doctor "$store/run1/step-1"
   says 'name a store or a group'
   fails 1 ckptfs doctor "$tmp/nowhere"
+}
+
+# bats test_tags=fuse
+@test "doctor in no store finds a dead mount of whatever store" {
+  requires fuse root
+  local mnt=$tmp/mnt daemon
+  mount_store "$store" "$mnt"
+  daemon=$(daemon_of "$mnt")
+  kill -KILL "$daemon"
+  gone_within 10 "$daemon"
+  cd "$tmp"
+  fails 1 ckptfs doctor
+  says "'$mnt' is dead"
 }
 
 @test "doctor names what a user may not read" {
