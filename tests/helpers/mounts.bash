@@ -80,10 +80,17 @@ unmount() {
 # gone_within SECONDS PID: it has ended (a zombie has) before so many seconds have passed.
 gone_within() {
   local deadline=$((SECONDS + $1))
-  while [ -e "/proc/$2" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$2/status" 2>/dev/null; do
+  until has_ended "$2"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.02
   done
+}
+
+# has_ended PID: it is no more, or a zombie of which no thread lives that could hold its files open
+has_ended() {
+  local threads=("/proc/$1/task/"*)
+  [ -e "/proc/$1" ] || return 0
+  grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null && [ "${#threads[@]}" -le 1 ]
 }
 
 # no_leaks: nothing is left of this test but files: no mount, no process, no loop device.
