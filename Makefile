@@ -273,16 +273,21 @@ asan: ## build with address and undefined-behaviour sanitizers, run the fast tes
 		CFLAGS='$(SAN_CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
 		MORE_TAGS='--filter-tags sanitized,!long' check
 
-# Programs that run for their own sake take minutes there, and nothing of ours runs beside them. Of MPI only what
-# needs no MPI runtime: Open MPI's own races are not ours to find. Parsers, and commands that only look, have one thread.
+# Parsers, and commands that only look, have one thread. Programs that run for their own sake take minutes there, and
+# nothing of ours runs beside them. Of MPI only what needs no MPI runtime: Open MPI's own races are not ours to find.
 TSAN_ALONE = $(addsuffix .bats,$(addprefix tests/10-index-,doctor formats formats-dcp fuzz-replay history init look options rules states))
-TSAN_TESTS = $(filter-out $(TSAN_ALONE),$(wildcard tests/10-index-*.bats)) tests/15-views-map.bats \
-	$(filter-out $(addprefix tests/,20-fs-run.bats 25-fs-programs.bats 25-fs-many.bats),$(MOUNT_TESTS))
+TSAN_INDEX_TESTS = $(filter-out $(TSAN_ALONE),$(wildcard tests/10-index-*.bats)) tests/15-views-map.bats
+TSAN_MOUNT_TESTS = $(filter-out $(addprefix tests/,20-fs-run.bats 25-fs-programs.bats 25-fs-many.bats),$(MOUNT_TESTS))
+run_tsan = CKPTFS_BUILD=$(abspath build/tsan) TSAN_OPTIONS=exitcode=99 $(BATS)
 
 tsan: ## build with the thread sanitizer, run the tests of the index, the mount and the asynchronous save
 	$(Q)$(MAKE) B=build/tsan CFLAGS='$(SAN_CFLAGS) -fsanitize=thread' all
-	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) --filter-tags '!long,!mpi' $(TSAN_TESTS)
-	$(Q)CKPTFS_BUILD=build/tsan TSAN_OPTIONS=exitcode=99 $(BATS) -f 'a process alone' tests/35-mpi-async.bats
+	$(Q)$(MAKE) -j2 --output-sync=target tsan-index tsan-mount
+tsan-index:
+	$(Q)$(apart) env $(run_tsan) --filter-tags '!long,!mpi' $(TSAN_INDEX_TESTS)
+	$(Q)$(run_tsan) -f 'a process alone' tests/35-mpi-async.bats
+tsan-mount:
+	$(Q)$(apart) env $(run_tsan) --filter-tags '!long,!mpi' $(TSAN_MOUNT_TESTS)
 
 FUZZ ?=
 fuzz: ## fuzz every parser of what comes from outside for FUZZ_SECS seconds [FUZZ='PARSER...' FUZZ_SECS=60]
@@ -382,5 +387,5 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r t text; do printf '  %-11s %s\n' "$$t" "$$text"; done
 
 FORCE:
-.PHONY: all faults check test test-others test-waiting test-long bench demo asan tsan fuzz fuzz-programs install uninstall dist fmt fmt-check layering style \
+.PHONY: all faults check test test-others test-waiting test-long bench demo asan tsan tsan-index tsan-mount fuzz fuzz-programs install uninstall dist fmt fmt-check layering style \
 	tidy cppcheck shell-lint man-lint lint clean help FORCE
