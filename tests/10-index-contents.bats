@@ -102,6 +102,13 @@ END
   says 'not understood: other.safetensors: this user may not read it'
   says "not understood: .metadata: '__1_0.distcp': this user may not read it"
   says_like '^tensor set \.: '
+  # Whether a model is complete is not known without its index.
+  mkdir "$tmp/y"
+  family "$tmp/y"
+  chmod 600 "$tmp/y/model.safetensors.index.json"
+  ok "${as_nobody[@]}" ckptfs show "$tmp/y"
+  says 'not understood: model.safetensors.index.json: this user may not read it'
+  says_not 'tensor set'
 }
 
 @test "each folder is a set of its own, and a family that was consolidated is one with its parts" {
@@ -118,16 +125,48 @@ END
   ok ckptfs show "$store/one"
   assert_eq "$(grep -c '^tensor set' <<<"$output")" 1 sets
   says_like '^tensor set \.: '
+  # Whoever made the family was killed: its parts are all there.
+  truncate -s -1 "$tmp/y/model-00001-of-00001.safetensors"
+  keep half "$tmp/y"
+  ok ckptfs show "$store/half"
+  says_like '^tensor set sharded: ' '^not understood: model-00001-of-00001.safetensors: .*truncated'
 }
 
-@test "a family whose index names what is not there is no model" {
-  mkdir "$tmp/x"
-  "$HELPERS/make_safetensors.py" "$tmp/x/model-00001-of-00002.safetensors" small
-  printf '{"metadata":{},"weight_map":{"scalar":"model-00001-of-00002.safetensors","w":"model-00002-of-00002.safetensors"}}' \
-    >"$tmp/x/model.safetensors.index.json"
-  keep s "$tmp/x"
-  ok ckptfs show "$store/s"
-  says "not understood: model.safetensors.index.json: 'w' should lie in 'model-00002-of-00002.safetensors', which is not there"
+# safetensors FILE FQN: a file with one tensor
+safetensors() {
+  printf '%-56s' "{\"$2\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}" >"$tmp/header"
+  { printf '\x38\0\0\0\0\0\0\0'; cat "$tmp/header"; printf 12345678; } >"$1"
+}
+
+# family DIR: a model of two files, with an index
+family() {
+  safetensors "$1/model-00001-of-00002.safetensors" a
+  safetensors "$1/model-00002-of-00002.safetensors" b
+  printf '{"metadata":{},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}' \
+    >"$1/model.safetensors.index.json"
+}
+
+@test "a family is shown whole or not at all" {
+  local x=$tmp/x index='not understood: model.safetensors.index.json'
+  mkdir "$x"
+  family "$x"
+  ok ckptfs show "$x"
+  says_like '^tensor set \.: 2 tensors, 16 bytes$'
+  says_not 'not understood'
+  truncate -s -1 "$x/model-00002-of-00002.safetensors"
+  keep cut "$x"
+  ok ckptfs show "$store/cut"
+  says "$index: 'b' should lie in 'model-00002-of-00002.safetensors', which is not understood"
+  says_not 'tensor set'
+  fails 1 ckptfs ls "$store/cut/.ckptfs/hf"
+  safetensors "$x/model-00002-of-00002.safetensors" c
+  ok ckptfs show "$x"
+  says "$index: 'b' should lie in 'model-00002-of-00002.safetensors', which does not hold it"
+  says_not 'tensor set'
+  rm "$x/model-00002-of-00002.safetensors"
+  keep gone "$x"
+  ok ckptfs show "$store/gone"
+  says "$index: 'b' should lie in 'model-00002-of-00002.safetensors', which is not there"
   says_not 'tensor set'
 }
 
@@ -168,6 +207,20 @@ END
   keep types "$tmp/types"
   ok ckptfs show "$store/types"
   says_like '^not understood: shard-00001-.*differ in type'
+  says_not 'tensor set'
+  # Nothing tells how long it was: without its last part it would only be shorter.
+  parts "$tmp/cut" 0 2 4
+  truncate -s -1 "$tmp/cut/shard-00002-model-00001-of-00001.safetensors"
+  keep cut "$tmp/cut"
+  ok ckptfs show "$store/cut"
+  says_like '^not understood: shard-00002-.*truncated' \
+    "^not understood: shard-00000-.*: its parts of tensors are not complete without 'shard-00002-[^']*', which is not understood$"
+  says_not 'tensor set'
+  mv "$tmp/cut/shard-00002-model-00001-of-00001.safetensors" "$tmp/away"
+  ln -s ../away "$tmp/cut/shard-00002-model-00001-of-00001.safetensors"
+  ok ckptfs show "$tmp/cut"
+  says_like "^not understood: shard-00001-.*: its parts .* without 'shard-00002-[^']*', which is no regular file$" \
+    '^not understood: shard-00002-.*: it is a symbolic link'
   says_not 'tensor set'
 }
 
@@ -213,4 +266,143 @@ END
   keep t "$tmp/y"
   ok ckptfs show --tensors "$store/t"
   says_like '^m +F64 +\[2,3\]'
+}
+
+# torch_file FILE FQN…: as torch.save writes it, with a tensor of two elements for each FQN
+torch_file() {
+  python3 - "$@" <<'END'
+import collections, io, pickle, sys, types, zipfile
+file, fqns = sys.argv[1], sys.argv[2:]
+torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+def _rebuild_tensor_v2(*args): pass
+_rebuild_tensor_v2.__module__ = "torch._utils"
+utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+sys.modules |= {"torch": torch, "torch._utils": utils}
+class Tensor:
+    def __reduce__(self):
+        return _rebuild_tensor_v2, (torch.FloatStorage(), 0, (2,), (1,), False, collections.OrderedDict())
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value):
+        return ("storage", torch.FloatStorage, "0", "cpu", 2) if isinstance(value, torch.FloatStorage) else None
+state = {}
+for fqn in fqns:
+    part, *path = state, *fqn.split("/")
+    for step in path[:-1]:
+        part = part.setdefault(step, {})
+    part[path[-1]] = Tensor()
+data = io.BytesIO()
+Pickler(data, 2).dump(state)
+with zipfile.ZipFile(file, "w") as archive:
+    archive.writestr("archive/data.pkl", data.getvalue())
+    archive.writestr("archive/data/0", bytes(8))
+END
+}
+
+@test "of files of torch.save that claim one name both are out, and so is one that has it twice" {
+  mkdir "$tmp/x" "$tmp/y"
+  torch_file "$tmp/x/a.pt" b.w
+  torch_file "$tmp/x/a.b.pt" w
+  torch_file "$tmp/x/c.pt" w
+  keep two "$tmp/x"
+  ok ckptfs show --tensors "$store/two"
+  says_like '^c\.w +F32 +\[2\] '
+  says_not a.b.w
+  ok ckptfs show "$store/two"
+  says "not understood: a.pt: 'a.b.w' is told of by 'a.b.pt', too" "not understood: a.b.pt: 'a.b.w' is told of by 'a.pt', too"
+  torch_file "$tmp/y/m.pt" a.b a/b
+  ok ckptfs show "$tmp/y"
+  says "not understood: m.pt: two tensors in it are called 'a.b'"
+  says_not 'tensor set'
+}
+
+# npz FILE METHOD NAME…: an archive with something that is no array by each name, whose first ~ is a byte that is no UTF-8
+npz() {
+  python3 - "$@" <<'END'
+import struct, sys, zipfile
+file, method, names = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+head = b"{'descr':'<f4','fortran_order':False,'shape':(2,)}".ljust(117) + b"\n"
+with zipfile.ZipFile(file, "w", method) as archive:
+    for name in names:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + bytes(8))
+text = open(file, "rb").read()
+open(file, "wb").write(text.replace(b"~", b"\xff"))
+END
+}
+
+@test "of what one file leaves out twenty are named and the rest are counted" {
+  mkdir "$tmp/x"
+  npz "$tmp/x/a.npz" 8 k{01..25}
+  ok ckptfs show "$tmp/x"
+  assert_eq "$(grep -c "^not understood: a.npz: tensor 'k[0-9]*': it is compressed" <<<"$output")" 20 "tensors named"
+  says 'not understood: a.npz: and 5 more tensors like those'
+  npz "$tmp/x/a.npz" 8 k{01..20}
+  ok ckptfs show "$tmp/x"
+  assert_eq "$(grep -c "^not understood: a.npz: tensor 'k[0-9]*': it is compressed" <<<"$output")" 20 "tensors named"
+  says_not 'more tensors'
+}
+
+@test "a name that no manifest can hold puts its file out, no other, and reaches no terminal as it is" {
+  mkdir "$tmp/x"
+  npz "$tmp/x/a.npz" 0 good 'bad~'
+  safetensors "$tmp/x/model.safetensors" w
+  keep s "$tmp/x"
+  ok ckptfs show "$store/s"
+  says "not understood: a.npz: the name of tensor 'bad\\xff' is no UTF-8"
+  says_like '^tensor set \.: 1 tensors, 8 bytes$'
+  grep -q '"tensor":"w"' "$store/s/.ckptfs/manifest.jsonl"
+  torch_file "$tmp/x/m.pt" $'a.\e[31m' $'a/\e[31m'
+  ok ckptfs show "$tmp/x"
+  says "not understood: m.pt: two tensors in it are called 'm.a.\\x1b[31m'"
+}
+
+@test "verify --deep names the metadata and the archives that it cannot look into" {
+  mkdir "$tmp/x"
+  cp "$dcp"/{.metadata,*.distcp} "$tmp/x"
+  chmod u+w "$tmp/x/.metadata"
+  truncate -s -1 "$tmp/x/.metadata"
+  torch_file "$tmp/x/m.pt" w
+  truncate -s -1 "$tmp/x/m.pt"
+  keep s "$tmp/x"
+  ok ckptfs verify "$store/s"
+  assert_eq "$stderr" '' 'without --deep'
+  ok ckptfs verify --deep "$store/s"
+  says_like '^s: ok \(' "^ckptfs: s/.metadata: not checked: cannot read '.metadata': .*pickle" \
+    "^ckptfs: s/m.pt: not checked: 'm.pt' is no valid zip archive: "
+  # Of a file in which many archives have lost their ends, one line tells it.
+  cp "$dcp"/{.metadata,*.distcp} "$tmp/x"
+  rm "$tmp/x/m.pt"
+  python3 - "$tmp/x/__1_0.distcp" <<'END'
+import pathlib, sys
+file = pathlib.Path(sys.argv[1])
+text = file.read_bytes()
+assert text.count(b"PK\5\6") > 1
+file.chmod(0o644)
+file.write_bytes(text.replace(b"PK\5\6", b"XX\5\6"))
+END
+  mkdir "$store/t"
+  cp "$tmp/x/".[!.]* "$tmp/x"/* "$store/t"
+  ok ckptfs commit --no-crc "$store/t"
+  ok ckptfs verify --deep "$store/t"
+  assert_eq "$(grep -c '^ckptfs: t/__1_0.distcp: not checked: ' <<<"$output")" 1 lines
+}
+
+@test "tensors that lie deep in a folder in no store make it a checkpoint by its name, and else are pointed at" {
+  mkdir -p "$tmp/runs/step-1/a/b" "$tmp/mine/a/b" "$tmp/runs/step-2/a/b/c/d"
+  safetensors "$tmp/runs/step-1/a/b/model.safetensors" w
+  safetensors "$tmp/mine/a/b/model.safetensors" w
+  safetensors "$tmp/runs/step-2/a/b/c/d/model.safetensors" w
+  ok ckptfs show "$tmp/runs/step-1"
+  says_like '^name: step-1$' '^tensor set a/b: 1 tensors, 8 bytes$'
+  fails 1 ckptfs show "$tmp/mine"
+  says "tensors lie below it; name the folder that holds them, '$tmp/mine/a/b'"
+  ok ckptfs show "$tmp/mine/a/b"
+  says_like '^tensor set \.: 1 tensors, 8 bytes$'
+  fails 1 ckptfs show "$tmp/runs/step-2"
+  says 'no tensor format is recognised in it'
+  # Whole checkpoints in it are none of its own.
+  mkdir -p "$tmp/runs/step-3/more/step-4"
+  safetensors "$tmp/runs/step-3/more/step-4/model.safetensors" w
+  fails 1 ckptfs show "$tmp/runs/step-3"
+  says "'$tmp/runs/step-3/more/step-4'"
 }

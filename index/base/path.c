@@ -91,6 +91,20 @@ bool ckpt_path_is_utf8(const char *text, size_t len_bytes)
 	return true;
 }
 
+bool ckpt_text_is_utf8(const char *text)
+{
+	size_t len_bytes = strlen(text);
+
+	for (size_t i = 0; i < len_bytes;) {
+		size_t len = utf8_sequence((const unsigned char *)text + i, len_bytes - i);
+
+		if (len == 0)
+			return false;
+		i += len;
+	}
+	return true;
+}
+
 /* --- what may be a name --------------------------------------------------- */
 
 static bool equals(const char *text, size_t len_bytes, const char *word)

@@ -30,6 +30,8 @@
  * characters (C0, DEL, C1).
  */
 bool ckpt_path_is_utf8(const char *text, size_t len_bytes);
+/** ckpt_text_is_utf8 - well-formed UTF-8, control characters included. */
+bool ckpt_text_is_utf8(const char *text);
 
 /**
  * ckpt_path_check_name - may @name be the name of a checkpoint?

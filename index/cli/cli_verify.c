@@ -13,32 +13,49 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 
+struct lines {
+	char **items;
+	size_t count, cap;
+};
+
 struct verify {
 	const struct cli *cli;
 	uint64_t checked_count;
 	uint64_t damaged_count;
 	uint64_t finding_count;
-	/* Findings of the checkpoint at hand. */
-	char **lines;
-	size_t line_count, line_cap;
+	/* Of the checkpoint at hand. */
+	struct lines findings;
+	struct lines unchecked;
 	bool failed;  /* out of memory */
 	bool skipped; /* some below a store or group could not be checked; each was said */
 	bool deep;
 };
 
 /* Under a lock of the caller. */
-static void keep_finding(void *ctx, const char *line)
+static void keep(struct verify *verify, struct lines *lines, const char *line)
 {
-	struct verify *verify = ctx;
 	char *own = strdup(line);
 
-	if (!own ||
-	    array_grow(&verify->lines, &verify->line_cap, verify->line_count, sizeof(own)) < 0) {
+	if (!own || array_grow(&lines->items, &lines->cap, lines->count, sizeof(own)) < 0) {
 		free(own);
 		verify->failed = true;
 		return;
 	}
-	verify->lines[verify->line_count++] = own;
+	lines->items[lines->count++] = own;
+}
+
+static void keep_finding(void *ctx, const char *line)
+{
+	struct verify *verify = ctx;
+
+	keep(verify, &verify->findings, line);
+}
+
+static void keep_unchecked(void *ctx, const char *line)
+{
+	struct verify *verify = ctx;
+
+	keep(verify, &verify->unchecked, line);
 }
 
 /* Block 9 before block 10. */
@@ -47,15 +64,26 @@ static int by_natural_order(const void *a, const void *b)
 	return strverscmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void print_findings(struct verify *verify)
+static void print_finding(const char *line)
 {
-	if (verify->line_count > 0)
-		qsort(verify->lines, verify->line_count, sizeof(*verify->lines), by_natural_order);
-	for (size_t i = 0; i < verify->line_count; i++) {
-		(void)puts(verify->lines[i]);
-		free(verify->lines[i]);
+	(void)puts(line);
+}
+
+/* It says nothing about the checkpoint: its blocks were compared all the same. */
+static void print_unchecked(const char *line)
+{
+	cli_error("%s", line);
+}
+
+static void print_lines(struct lines *lines, void (*print)(const char *line))
+{
+	if (lines->count > 0)
+		qsort(lines->items, lines->count, sizeof(*lines->items), by_natural_order);
+	for (size_t i = 0; i < lines->count; i++) {
+		print(lines->items[i]);
+		free(lines->items[i]);
 	}
-	verify->line_count = 0;
+	lines->count = 0;
 }
 
 /* @store: NULL for a bare folder. */
@@ -64,6 +92,7 @@ static int verify_folder(struct verify *verify, struct ckpt_store *store, int di
 {
 	struct ckpt_verify_options options = {
 		.finding = keep_finding,
+		.unchecked = keep_unchecked,
 		.progress = progress_update,
 		.ctx = verify,
 		.store = store,
@@ -80,7 +109,8 @@ static int verify_folder(struct verify *verify, struct ckpt_store *store, int di
 	progress_end();
 	ckpt_buf_release(&label);
 	/* What was found before it could not go on is true all the same. */
-	print_findings(verify);
+	print_lines(&verify->findings, print_finding);
+	print_lines(&verify->unchecked, print_unchecked);
 	if (rc == 0 && verify->failed)
 		rc = ckpt_err_set(err, -ENOMEM, "out of memory: not all findings of '%s' are shown",
 				  name);
@@ -213,7 +243,8 @@ static int run(struct cli *cli, int argc, char **argv)
 		if (verify_path(&verify, args.items[i], &err) < 0)
 			code = cli_report(&err);
 	}
-	free(verify.lines);
+	free(verify.findings.items);
+	free(verify.unchecked.items);
 	if (verify.skipped)
 		code = CLI_FAILED;
 	if (verify.finding_count > 0) {

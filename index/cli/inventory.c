@@ -2,12 +2,14 @@
 #include "cli/inventory.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/num.h"
+#include "base/path.h"
 #include "format/format.h"
 
 struct loader {
@@ -169,6 +171,29 @@ static int add_contents(const struct loader *loader, const struct cli_checkpoint
 	return rc;
 }
 
+static bool is_called(const char *path, const char *pattern)
+{
+	return fnmatch(pattern, ckpt_path_basename(path), 0) == 0;
+}
+
+/* As Hugging Face's cache has them: to say nothing of those would look as if nothing was there. */
+static int add_links(const struct loader *loader, const struct tree *tree)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < tree->count; i++) {
+		const struct tree_entry *entry = &tree->entries[i];
+
+		if (entry->kind == TREE_SYMLINK &&
+		    (is_called(entry->path, "*.safetensors") ||
+		     is_called(entry->path, "*.distcp") || is_called(entry->path, ".metadata")))
+			rc = add_note(
+				loader, entry->path,
+				"it is a symbolic link, and none is followed; copy what it leads to, as 'cp -rL' does");
+	}
+	return rc;
+}
+
 static int by_set_and_fqn(const void *a, const void *b)
 {
 	const struct inventory_item *left = a;
@@ -188,6 +213,8 @@ int inventory_load(const struct cli_checkpoint *checkpoint, const struct tree *t
 	rc = tree->committed ? add_manifest(&loader, &tree->manifest) : 0;
 	if (rc == 0)
 		rc = add_contents(&loader, checkpoint, tree);
+	if (rc == 0)
+		rc = add_links(&loader, tree);
 	if (out->item_count > 0)
 		qsort(out->items, out->item_count, sizeof(*out->items), by_set_and_fqn);
 	return rc;

@@ -76,11 +76,16 @@ int contents_open(const struct contents_folder *folder, const char *path)
 
 /* --- notes ----------------------------------------------------------------------------------- */
 
+/* Reasons hold names out of the files: control characters in them are not for a terminal. */
 static int add_note(struct contents_folder *folder, const char *file, const char *reason)
 {
 	struct ckpt_contents *out = folder->out;
-	struct ckpt_contents_note note = { .file = strdup(file), .reason = strdup(reason) };
+	struct ckpt_contents_note note = { .file = strdup(file) };
+	struct ckpt_buf shown;
 
+	ckpt_buf_init(&shown);
+	ckpt_path_escape(&shown, reason);
+	note.reason = ckpt_buf_steal(&shown);
 	if (!note.file || !note.reason ||
 	    array_grow(&out->notes, &out->note_cap, out->note_count, sizeof(note)) < 0) {
 		free(note.file);
@@ -135,6 +140,7 @@ int contents_add_source(struct contents_folder *folder, enum contents_kind kind,
 
 	if (rc < 0)
 		return contents_no_memory(folder);
+	assert(folder->source_count == 0 || folder->sources[folder->source_count - 1].kind <= kind);
 	folder->sources[folder->source_count] = (struct contents_source){
 		.kind = kind,
 		.file = file,
@@ -219,18 +225,26 @@ static void claim_release(struct contents_claim *claim)
 
 /* --- names ----------------------------------------------------------------------------------- */
 
-/* Files of the third kind are called after themselves where others speak, too. */
-static bool is_named_apart(const struct contents_folder *folder,
-			   const struct contents_source *source)
+/* Does more than one family say something? */
+static bool do_several_speak(const struct contents_folder *folder)
 {
-	if ((source->kind != CONTENTS_TORCH && source->kind != CONTENTS_NPZ) ||
-	    source->is_one_tensor)
-		return false;
+	size_t family = SIZE_MAX;
+
 	for (size_t i = 0; i < folder->source_count; i++) {
-		if (folder->sources[i].family != source->family && !folder->sources[i].why_out)
+		if (folder->sources[i].why_out)
+			continue;
+		if (family != SIZE_MAX && folder->sources[i].family != family)
 			return true;
+		family = folder->sources[i].family;
 	}
 	return false;
+}
+
+/* Does the file's own name stand before those in it where others speak, too? */
+static bool is_named_apart(const struct contents_source *source)
+{
+	return (source->kind == CONTENTS_TORCH || source->kind == CONTENTS_NPZ) &&
+	       !source->is_one_tensor;
 }
 
 static int rename_claim(const struct contents_folder *folder, struct contents_claim *claim)
@@ -258,10 +272,12 @@ static int name_claims(struct contents_folder *folder)
 {
 	int rc = 0;
 
+	if (!do_several_speak(folder))
+		return 0;
 	for (size_t i = 0; rc == 0 && i < folder->claim_count; i++) {
 		struct contents_claim *claim = &folder->claims[i];
 
-		if (is_named_apart(folder, &folder->sources[claim->source]))
+		if (is_named_apart(&folder->sources[claim->source]))
 			rc = rename_claim(folder, claim);
 	}
 	return rc;
@@ -269,25 +285,40 @@ static int name_claims(struct contents_folder *folder)
 
 /* --- contradictions -------------------------------------------------------------------------- */
 
-static int by_fqn(const void *a, const void *b)
+/* By FQN; claims of one name by the strength of their sources, then in their order. */
+static int by_fqn(const void *left, const void *right)
 {
-	return strcmp(fqn_of(a), fqn_of(b));
+	const struct contents_claim *a = left;
+	const struct contents_claim *b = right;
+	int order = strcmp(fqn_of(a), fqn_of(b));
+
+	return order != 0 ? order : (a->source > b->source) - (a->source < b->source);
 }
 
-/* Where two sources claim one name, the weaker is out, or both if they are of one kind. */
-static int put_out_pair(struct contents_folder *folder, const struct contents_claim *a,
-			const struct contents_claim *b)
+static int put_out_twin(struct contents_folder *folder, const struct contents_claim *claim,
+			const struct contents_claim *other)
 {
-	const struct contents_source *left = &folder->sources[a->source];
-	const struct contents_source *right = &folder->sources[b->source];
+	if (claim->source == other->source)
+		return contents_put_out(folder, claim->source, "two tensors in it are called '%s'",
+					fqn_of(claim));
+	return contents_put_out(folder, claim->source, "'%s' is told of by '%s', too",
+				fqn_of(claim), folder->sources[other->source].file);
+}
+
+/*
+ * @count sources claim one name, the strongest first: all others are out, and it is too if the
+ * second is of its kind.
+ */
+static int put_out_twins(struct contents_folder *folder, const struct contents_claim *claims,
+			 size_t count)
+{
 	int rc = 0;
 
-	if (left->kind >= right->kind)
-		rc = contents_put_out(folder, a->source, "'%s' is told of by '%s', too", fqn_of(a),
-				      right->file);
-	if (rc == 0 && right->kind >= left->kind)
-		rc = contents_put_out(folder, b->source, "'%s' is told of by '%s', too", fqn_of(b),
-				      left->file);
+	for (size_t i = 1; rc == 0 && i < count; i++)
+		rc = put_out_twin(folder, &claims[i], &claims[0]);
+	if (rc == 0 && count > 1 &&
+	    folder->sources[claims[0].source].kind == folder->sources[claims[1].source].kind)
+		rc = put_out_twin(folder, &claims[0], &claims[1]);
 	return rc;
 }
 
@@ -305,18 +336,19 @@ static void drop_claims_of_out(struct contents_folder *folder)
 	folder->claim_count = kept;
 }
 
-/* Claims of the same name stand together. */
 static int put_out_contradictions(struct contents_folder *folder)
 {
+	struct contents_claim *claims = folder->claims;
+	size_t end = 0;
 	int rc = 0;
 
 	if (folder->claim_count > 0)
-		qsort(folder->claims, folder->claim_count, sizeof(*folder->claims), by_fqn);
-	for (size_t i = 0; rc == 0 && i < folder->claim_count; i++) {
-		for (size_t k = i + 1; rc == 0 && k < folder->claim_count &&
-				       by_fqn(&folder->claims[i], &folder->claims[k]) == 0;
-		     k++)
-			rc = put_out_pair(folder, &folder->claims[i], &folder->claims[k]);
+		qsort(claims, folder->claim_count, sizeof(*claims), by_fqn);
+	for (size_t first = 0; rc == 0 && first < folder->claim_count; first = end) {
+		for (end = first + 1; end < folder->claim_count &&
+				      strcmp(fqn_of(&claims[first]), fqn_of(&claims[end])) == 0;)
+			end++;
+		rc = put_out_twins(folder, claims + first, end - first);
 	}
 	return rc;
 }
@@ -327,9 +359,13 @@ static int put_out_nameless(struct contents_folder *folder)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < folder->claim_count; i++) {
-		if (fqn_of(&folder->claims[i])[0] == '\0')
-			rc = contents_put_out(folder, folder->claims[i].source,
-					      "a tensor in it has no name");
+		const struct contents_claim *claim = &folder->claims[i];
+
+		if (fqn_of(claim)[0] == '\0')
+			rc = contents_put_out(folder, claim->source, "a tensor in it has no name");
+		else if (!ckpt_text_is_utf8(fqn_of(claim)))
+			rc = contents_put_out(folder, claim->source,
+					      "the name of tensor '%s' is no UTF-8", fqn_of(claim));
 	}
 	return rc;
 }
@@ -386,6 +422,7 @@ static void folder_release(struct contents_folder *folder)
 
 /* --- folders --------------------------------------------------------------------------------- */
 
+/* In the order of their strength, which is that of the sources from here on. */
 static int look_at_folder(struct contents_folder *folder)
 {
 	int rc = contents_look_dcp(folder);
@@ -431,17 +468,22 @@ static int by_folder(const void *left, const void *right)
 	return order != 0 ? order : strcmp(a, b);
 }
 
-/* Does the family that was made of the files in @path, which is called `sharded`, lie above it? */
-static bool is_consolidated(const struct ckpt_contents_file *files, size_t file_count,
-			    const char *path)
+/*
+ * Does the family that was made of the files in @path, which is called `sharded`, lie above it? One
+ * that is not understood, say because its making was killed, hides nothing.
+ */
+static bool is_consolidated(const struct ckpt_contents *contents, const char *path)
 {
 	size_t above = folder_len(path);
 
 	if (strcmp(contents_name_of(path), SHARDED_FOLDER) != 0)
 		return false;
-	for (size_t i = 0; i < file_count; i++) {
-		if (folder_len(files[i].path) == above && memcmp(files[i].path, path, above) == 0 &&
-		    contents_is_called(files[i].path, ".safetensors"))
+	for (size_t i = 0; i < contents->tensor_count; i++) {
+		const struct ckpt_tensor *tensor = &contents->tensors[i];
+
+		if (strlen(tensor->set) == above && memcmp(tensor->set, path, above) == 0 &&
+		    tensor->chunk_count > 0 &&
+		    contents_is_called(tensor->chunks[0].shard, ".safetensors"))
 			return true;
 	}
 	return false;
@@ -520,7 +562,7 @@ int ckpt_contents_read(int dirfd, const char *label, const struct ckpt_contents_
 			folder.file_count++;
 		if (!path)
 			rc = contents_no_memory(&folder);
-		else if (!is_consolidated(files, file_count, path))
+		else if (!is_consolidated(&contents, path))
 			rc = look_at_folder(&folder);
 	}
 	if (rc < 0) {

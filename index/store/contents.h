@@ -5,8 +5,8 @@
  * A folder is a tensor set. What describes it, strongest first:
  *   1. `.metadata` of PyTorch DCP, for the `.distcp` files beside it;
  *   2. the safetensors files of the folder: one, a family with an index.json, or DCP's own with
- *      DCP_SHARDING_INFO. A folder `sharded` below one that holds the consolidated family says
- *      nothing: the family is the set;
+ *      DCP_SHARDING_INFO. A family is shown whole or not at all. A folder `sharded` below one that
+ *      holds the consolidated family says nothing: the family is the set;
  *   3. files of torch.save (.pt .pth .ckpt, and .bin that are called after models or optimizers;
  *      by content), .npz, .npy.
  * Where a file of the third kind is the only one of its folder that says something (for .bin:
@@ -14,8 +14,8 @@
  * other .npy), FQNs are the paths in it, joined by dots, a .npy's its name without suffix; the group
  * is the first element of a path with two. Else the file's name without suffix is the group, and
  * stands before the FQN with a dot.
- * Two that claim one FQN are both out. Packs, links, and files that are not understood stay plain
- * shards, each with a note.
+ * Of those that claim one FQN the strongest stays, unless there are two of its kind. Files that are
+ * not understood stay plain shards, each with a note. Packs and links are not looked into.
  */
 #ifndef CKPT_STORE_CONTENTS_H
 #define CKPT_STORE_CONTENTS_H
@@ -69,6 +69,8 @@ struct ckpt_contents_check {
 	size_t file_count;
 	/* Called under a lock: "FILE: record 'NAME': crc32 is …, should be …", without the checkpoint's name. */
 	void (*finding)(void *ctx, const char *line);
+	/* The same for "FILE: not checked: …", which is no finding. NULL: it is not told. */
+	void (*unchecked)(void *ctx, const char *line);
 	/* Bytes read of all; non-zero cancels (-ECANCELED). NULL: none. From several threads. */
 	int (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total);
 	void *ctx;
@@ -78,7 +80,8 @@ struct ckpt_contents_check {
  * ckpt_contents_check - compare the CRC32s that torch and numpy left in their archives with the
  * bytes, on all cores
  * @out_findings: how many are wrong
- * Files that are no such archives, and those that are summed, are passed over. Errors: as ckpt_contents_read.
+ * Files that do not begin as such archives, and those that are summed, are passed over. Errors: as
+ * ckpt_contents_read.
  */
 int ckpt_contents_check(int dirfd, const char *label, const struct ckpt_contents_check *check,
 			uint64_t *out_findings, struct ckpt_err *err) CKPT_MUST_CHECK;

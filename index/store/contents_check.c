@@ -20,7 +20,7 @@
 
 /* An archive, whole or as an entry of a file. */
 struct archive {
-	const char *path; /* borrowed from the files */
+	const struct ckpt_contents_file *file;
 	uint64_t offset_bytes;
 	uint64_t len_bytes;
 };
@@ -37,7 +37,8 @@ struct run {
 	size_t next;
 	uint64_t done_bytes;
 	uint64_t findings;
-	int rc; /* of the first that could not be checked */
+	bool *told; /* one a file: that it could not be looked into was said */
+	int rc;	    /* of the first that could not be checked */
 	struct ckpt_err *err;
 };
 
@@ -55,7 +56,7 @@ static int add_archive(struct run *run, const struct ckpt_contents_file *file, u
 		return 0;
 	if (array_grow(&run->archives, &run->cap, run->count, sizeof(*run->archives)) < 0)
 		return no_memory(run);
-	run->archives[run->count++] = (struct archive){ file->path, offset, len };
+	run->archives[run->count++] = (struct archive){ file, offset, len };
 	run->total_bytes += len;
 	return 0;
 }
@@ -111,23 +112,58 @@ static bool has_unsummed(const struct run *run, const struct ckpt_contents_file 
 	return false;
 }
 
-static int look_into_metadata(struct run *run, const struct ckpt_contents_file *file)
+/* Once a file. A name in @why may hold anything. */
+static void tell_unchecked(struct run *run, const struct ckpt_contents_file *file, const char *why)
+{
+	bool *told = &run->told[file - run->check->files];
+	struct ckpt_buf line;
+
+	if (!run->check->unchecked)
+		return;
+	ckpt_buf_init(&line);
+	ckpt_buf_printf(&line, "%s: not checked: ", file->path);
+	ckpt_path_escape(&line, why);
+	pthread_mutex_lock(&run->mu);
+	if (line.data && !*told)
+		run->check->unchecked(run->check->ctx, line.data);
+	*told = true;
+	pthread_mutex_unlock(&run->mu);
+	ckpt_buf_release(&line);
+}
+
+static int parse_metadata(struct run *run, const struct ckpt_contents_file *file,
+			  const struct ckpt_buf *text)
 {
 	struct ckpt_dcp_metadata metadata = { .entries = NULL };
+	struct ckpt_err why = CKPT_ERR_INIT;
+	int rc = ckpt_dcp_parse(text->data, text->len_bytes, CKPT_DCP_METADATA_FILE, &metadata,
+				&why);
+
+	if (rc == -EBADMSG)
+		tell_unchecked(run, file, why.msg);
+	if (rc < 0)
+		return rc == -EBADMSG ? 0 : ckpt_err_set(run->err, rc, "%s", why.msg);
+	rc = add_entries(run, file->path, (size_t)(ckpt_path_basename(file->path) - file->path),
+			 &metadata);
+	ckpt_dcp_metadata_release(&metadata);
+	return rc;
+}
+
+static int look_into_metadata(struct run *run, const struct ckpt_contents_file *file)
+{
 	struct ckpt_buf text;
 	int rc = 0;
 
-	if (file->size_bytes > CKPT_DCP_METADATA_MAX || !has_unsummed(run, file))
+	if (!has_unsummed(run, file))
 		return 0;
+	if (file->size_bytes > CKPT_DCP_METADATA_MAX) {
+		tell_unchecked(run, file, "it is longer than 1 GiB");
+		return 0;
+	}
 	ckpt_buf_init(&text);
 	/* What cannot be read is found by whoever verifies the blocks. */
-	if (ckpt_io_read_file(run->dirfd, file->path, CKPT_DCP_METADATA_MAX, &text, NULL) == 0 &&
-	    ckpt_dcp_parse(text.data, text.len_bytes, CKPT_DCP_METADATA_FILE, &metadata, NULL) ==
-		    0) {
-		rc = add_entries(run, file->path,
-				 (size_t)(ckpt_path_basename(file->path) - file->path), &metadata);
-		ckpt_dcp_metadata_release(&metadata);
-	}
+	if (ckpt_io_read_file(run->dirfd, file->path, CKPT_DCP_METADATA_MAX, &text, NULL) == 0)
+		rc = parse_metadata(run, file, &text);
 	ckpt_buf_release(&text);
 	return rc;
 }
@@ -152,7 +188,7 @@ static int by_place(const void *left, const void *right)
 {
 	const struct archive *a = left;
 	const struct archive *b = right;
-	int order = strcmp(a->path, b->path);
+	int order = strcmp(a->file->path, b->file->path);
 
 	return order != 0
 		       ? order
@@ -200,7 +236,7 @@ static void report(struct run *run, const struct archive *archive, const char *w
 	struct ckpt_buf line;
 
 	ckpt_buf_init(&line);
-	ckpt_buf_printf(&line, "%s: %s", archive->path, reason ? reason + 3 : why);
+	ckpt_buf_printf(&line, "%s: %s", archive->file->path, reason ? reason + 3 : why);
 	pthread_mutex_lock(&run->mu);
 	run->findings++;
 	if (line.data)
@@ -209,23 +245,49 @@ static void report(struct run *run, const struct archive *archive, const char *w
 	ckpt_buf_release(&line);
 }
 
+/* What does not, torch.save before 1.6 for one, has no sums. */
+static bool begins_as_archive(const struct archive *archive, int fd)
+{
+	unsigned char magic[4] = { 0 };
+	size_t got = 0;
+
+	return ckpt_io_pread_full(fd, magic, sizeof(magic), archive->offset_bytes, &got) == 0 &&
+	       memcmp(magic, "PK\3\4", sizeof(magic)) == 0;
+}
+
 static void check_archive(struct run *run, const struct archive *archive, int fd)
 {
 	struct ckpt_zip *zip = NULL;
 	struct ckpt_err why = CKPT_ERR_INIT;
-	int rc = ckpt_zip_open(fd, archive->offset_bytes, archive->len_bytes, archive->path, &zip,
-			       &why);
+	int rc = ckpt_zip_open(fd, archive->offset_bytes, archive->len_bytes, archive->file->path,
+			       &zip, &why);
 
-	/* No archive, or not one that can be read: there is no sum to compare. */
-	if (rc == -EBADMSG)
+	/* Without its directory there is no sum to compare. */
+	if (rc == -EBADMSG) {
+		if (begins_as_archive(archive, fd))
+			tell_unchecked(run, archive->file, why.msg);
 		return;
+	}
 	if (rc == 0)
-		rc = ckpt_zip_check(zip, fd, archive->path, advance, run, &why);
+		rc = ckpt_zip_check(zip, fd, archive->file->path, advance, run, &why);
 	ckpt_zip_free(zip);
 	if (rc == -EBADMSG)
 		report(run, archive, why.msg);
 	else if (rc < 0)
 		stop(run, rc, rc == -ECANCELED ? "interrupted" : why.msg);
+}
+
+/* One that is gone, or may not be read, is found by whoever compares the files with the manifest. */
+static int open_file(struct run *run, const char *path)
+{
+	int fd = ckpt_io_open_beneath(run->dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	struct ckpt_err why = CKPT_ERR_INIT;
+
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) {
+		ckpt_err_sys(&why, fd, "cannot check '%s/%s'", run->label, path);
+		stop(run, fd, why.msg);
+	}
+	return fd;
 }
 
 static void work(void *arg)
@@ -236,14 +298,12 @@ static void work(void *arg)
 	int fd = -1;
 
 	while ((archive = take(run))) {
-		if (!open_path || strcmp(open_path, archive->path) != 0) {
+		if (!open_path || strcmp(open_path, archive->file->path) != 0) {
 			if (fd >= 0)
 				close(fd);
-			fd = ckpt_io_open_beneath(run->dirfd, archive->path,
-						  O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-			open_path = archive->path;
+			fd = open_file(run, archive->file->path);
+			open_path = archive->file->path;
 		}
-		/* One that is gone is found by whoever compares the files with the manifest. */
 		if (fd >= 0)
 			check_archive(run, archive, fd);
 	}
@@ -274,12 +334,16 @@ int ckpt_contents_check(int dirfd, const char *label, const struct ckpt_contents
 	struct run run = { .dirfd = dirfd, .label = label, .check = check, .err = err };
 	int rc;
 
+	run.told = array_alloc(num_max(check->file_count, 1), sizeof(*run.told));
+	if (!run.told)
+		return no_memory(&run);
 	pthread_mutex_init(&run.mu, NULL);
 	rc = list_archives(&run);
 	if (rc == 0)
 		rc = check_all(&run);
 	pthread_mutex_destroy(&run.mu);
 	free(run.archives);
+	free(run.told);
 	if (rc == 0)
 		*out_findings = run.findings;
 	return rc;

@@ -82,7 +82,10 @@ int contents_note(struct contents_folder *folder, const char *file, const char *
  */
 int contents_judge(struct contents_folder *folder, const char *file, int rc,
 		   const struct ckpt_err *why) CKPT_MUST_CHECK;
-/** contents_add_source - *@out: its number. @family: SIZE_MAX: one of its own. */
+/**
+ * contents_add_source - the strongest kind first; *@out: its number. @family: SIZE_MAX: one of its
+ * own.
+ */
 int contents_add_source(struct contents_folder *folder, enum contents_kind kind, const char *file,
 			size_t family, size_t *out) CKPT_MUST_CHECK;
 /** contents_put_out - nothing of the source is taken, and why; the first reason stays. */

@@ -63,32 +63,40 @@ static int look_into_npy(struct contents_folder *folder, const struct ckpt_conte
 
 /* --- .npz ------------------------------------------------------------------------------------ */
 
-static int claim_record(struct contents_folder *folder, size_t source,
-			const struct ckpt_contents_file *file, int fd,
-			const struct ckpt_zip_record *record)
+/* An archive that is being looked into. */
+struct npz {
+	struct contents_folder *folder;
+	const struct ckpt_contents_file *file;
+	int fd;
+	size_t source;
+	size_t left_out_count;
+};
+
+static int claim_record(struct npz *npz, const struct ckpt_zip_record *record)
 {
 	CKPT_FREE char *fqn = NULL;
 	struct ckpt_npy_header header = { .shape = NULL };
 	struct ckpt_err why = CKPT_ERR_INIT;
-	size_t len = strlen(record->name);
 	int rc;
 
-	if (len <= sizeof(NPY_SUFFIX) - 1 ||
-	    strcmp(record->name + len - (sizeof(NPY_SUFFIX) - 1), NPY_SUFFIX) != 0)
+	if (!contents_is_called(record->name, NPY_SUFFIX))
 		return 0;
-	if (!record->is_stored)
-		return contents_note(
-			folder, file->path,
-			"array '%s' is compressed; numpy.savez writes it so that it can be shown",
-			record->name);
-	fqn = strndup(record->name, len - (sizeof(NPY_SUFFIX) - 1));
+	fqn = strndup(record->name, strlen(record->name) - (sizeof(NPY_SUFFIX) - 1));
 	if (!fqn)
-		return contents_no_memory(folder);
-	rc = ckpt_npy_read(fd, record->offset_bytes, record->size_bytes, record->name, &header,
+		return contents_no_memory(npz->folder);
+	if (!record->is_stored)
+		return contents_count_opaque(
+			npz->folder, npz->file->path, fqn,
+			"it is compressed; numpy.savez writes it so that it can be shown",
+			&npz->left_out_count);
+	rc = ckpt_npy_read(npz->fd, record->offset_bytes, record->size_bytes, record->name, &header,
 			   &why);
+	if (rc == -EBADMSG)
+		return contents_count_opaque(npz->folder, npz->file->path, fqn, why.msg,
+					     &npz->left_out_count);
 	if (rc < 0)
-		return contents_judge(folder, file->path, rc, &why);
-	rc = claim_array(folder, source, file->path, fqn, &header);
+		return ckpt_err_set(npz->folder->err, rc, "%s", why.msg);
+	rc = claim_array(npz->folder, npz->source, npz->file->path, fqn, &header);
 	ckpt_npy_header_release(&header);
 	return rc;
 }
@@ -96,9 +104,9 @@ static int claim_record(struct contents_folder *folder, size_t source,
 static int look_into_npz(struct contents_folder *folder, const struct ckpt_contents_file *file)
 {
 	CKPT_CLOSE int fd = contents_open(folder, file->path);
+	struct npz npz = { .folder = folder, .file = file, .fd = fd };
 	struct ckpt_zip *zip = NULL;
 	struct ckpt_err why = CKPT_ERR_INIT;
-	size_t source = 0;
 	int rc;
 
 	if (fd == -EACCES)
@@ -108,11 +116,11 @@ static int look_into_npz(struct contents_folder *folder, const struct ckpt_conte
 	rc = ckpt_zip_open(fd, 0, file->size_bytes, contents_name_of(file->path), &zip, &why);
 	if (rc < 0)
 		return contents_judge(folder, file->path, rc, &why);
-	rc = contents_add_source(folder, CONTENTS_NPZ, file->path, SIZE_MAX, &source);
+	rc = contents_add_source(folder, CONTENTS_NPZ, file->path, SIZE_MAX, &npz.source);
 	for (size_t i = 0; rc == 0 && i < ckpt_zip_count(zip); i++)
-		rc = claim_record(folder, source, file, fd, ckpt_zip_at(zip, i));
+		rc = claim_record(&npz, ckpt_zip_at(zip, i));
 	ckpt_zip_free(zip);
-	return rc;
+	return rc < 0 ? rc : contents_end_opaque(folder, file->path, npz.left_out_count);
 }
 
 int contents_look_numpy(struct contents_folder *folder)
@@ -123,10 +131,14 @@ int contents_look_numpy(struct contents_folder *folder)
 	for (size_t i = 0; rc == 0 && i < folder->file_count; i++) {
 		const struct ckpt_contents_file *file = folder->files[i];
 
+		if (contents_is_called(file->path, NPZ_SUFFIX))
+			rc = look_into_npz(folder, file);
+	}
+	for (size_t i = 0; rc == 0 && i < folder->file_count; i++) {
+		const struct ckpt_contents_file *file = folder->files[i];
+
 		if (contents_is_called(file->path, NPY_SUFFIX))
 			rc = look_into_npy(folder, file, arrays);
-		else if (contents_is_called(file->path, NPZ_SUFFIX))
-			rc = look_into_npz(folder, file);
 	}
 	return rc;
 }

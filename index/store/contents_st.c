@@ -2,6 +2,7 @@
  * contents_st.c - the tensors of a folder's safetensors files: whole ones, and the parts that DCP's
  * writer leaves, whose whole shape nobody has written down: it is as large as the parts reach.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "base/num.h"
 #include "format/format.h"
 #include "store/contents_internal.h"
+#include "store/store_internal.h"
 
 #define SUFFIX ".safetensors"
 #define INDEX_SUFFIX ".safetensors.index.json"
@@ -39,6 +41,11 @@ struct look {
 };
 
 /* --- reading --------------------------------------------------------------------------------- */
+
+static bool is_safetensors(const struct look *look, size_t idx)
+{
+	return contents_is_called(look->folder->files[idx]->path, SUFFIX);
+}
 
 /* What is not understood adds a source that is out, for its note. */
 static int read_header(struct look *look, size_t idx)
@@ -245,21 +252,63 @@ static int join_all(struct look *look)
 	return rc;
 }
 
-/* A part's file may be out for another tensor's sake: then all the others are incomplete, too. */
-static int put_out_together(struct look *look)
+/* Put out all parts, for @name, which is @what, may hold more of their tensors. */
+static int put_out_all_parts(struct look *look, const char *name, const char *what)
 {
-	const char *why = NULL;
 	int rc = 0;
 
-	for (size_t i = 0; i < look->folder->file_count && !why; i++) {
+	for (size_t i = 0; rc == 0 && i < look->folder->file_count; i++) {
 		if (look->starts[i])
-			why = look->folder->sources[look->sources[i]].why_out;
-	}
-	for (size_t i = 0; rc == 0 && why && i < look->folder->file_count; i++) {
-		if (look->starts[i])
-			rc = contents_put_out(look->folder, look->sources[i], "%s", why);
+			rc = contents_put_out(
+				look->folder, look->sources[i],
+				"its parts of tensors are not complete without '%s', which is %s",
+				name, what);
 	}
 	return rc;
+}
+
+/* Links, folders and special files are in no list of files. */
+static int look_for_others(struct look *look)
+{
+	unsigned char type;
+	const char *name;
+	DIR *dir;
+	int rc = ckpt_dir_open(look->folder->dirfd, look->folder->path, &dir);
+
+	/* A folder that may be entered, and not read. */
+	if (rc == -EACCES)
+		return 0;
+	if (rc < 0)
+		return ckpt_err_sys(look->folder->err, rc, "cannot list the tensors of '%s'",
+				    look->folder->label);
+	while ((rc = ckpt_io_readdir_type(dir, &name, &type)) > 0) {
+		if (type == DT_REG || type == DT_UNKNOWN || !contents_is_called(name, SUFFIX))
+			continue;
+		rc = put_out_all_parts(look, name, "no regular file");
+		break;
+	}
+	closedir(dir);
+	return rc < 0 ? ckpt_err_sys(look->folder->err, rc, "cannot list the tensors of '%s'",
+				     look->folder->label)
+		      : 0;
+}
+
+/*
+ * Nobody has written down how many files there are, nor how large a tensor is: where one file of
+ * the folder is out, parts in it may be missing from all the others, which would be cut short.
+ */
+static int put_out_together(struct look *look)
+{
+	const struct contents_folder *folder = look->folder;
+
+	if (look->part_count == 0)
+		return 0;
+	for (size_t i = 0; i < folder->file_count; i++) {
+		if (is_safetensors(look, i) && folder->sources[look->sources[i]].why_out)
+			return put_out_all_parts(look, contents_name_of(folder->files[i]->path),
+						 "not understood");
+	}
+	return look_for_others(look);
 }
 
 /* --- the index ------------------------------------------------------------------------------- */
@@ -267,32 +316,82 @@ static int put_out_together(struct look *look)
 /* An index.json that is being compared with the files. */
 struct index {
 	struct look *look;
-	const char *problem; /* NULL: none yet */
-	char text[CKPT_ERR_MAX];
+	const char **fqns; /* of all tensors in the folder's files, ordered */
+	size_t fqn_count;
+	bool is_out; /* what is wrong was found */
+	char problem[CKPT_ERR_MAX];
 };
 
+static int by_name(const void *left, const void *right)
+{
+	return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+static int list_fqns(struct index *index)
+{
+	const struct look *look = index->look;
+	size_t total = 0;
+
+	for (size_t i = 0; i < look->folder->file_count; i++)
+		total += look->headers[i].tensor_count;
+	index->fqns = array_alloc(num_max(total, 1), sizeof(const char *));
+	if (!index->fqns)
+		return contents_no_memory(look->folder);
+	for (size_t i = 0; i < look->folder->file_count; i++) {
+		for (size_t k = 0; k < look->headers[i].tensor_count; k++)
+			index->fqns[index->fqn_count++] = look->headers[i].tensors[k].fqn;
+	}
+	qsort(index->fqns, index->fqn_count, sizeof(const char *), by_name);
+	return 0;
+}
+
+static int path_and_file(const void *name, const void *file)
+{
+	return strcmp(name,
+		      contents_name_of((*(const struct ckpt_contents_file *const *)file)->path));
+}
+
+/* Its number in the folder, whose files are ordered by name; SIZE_MAX: there is none. */
 static size_t find_file(const struct look *look, const char *name)
 {
-	for (size_t i = 0; i < look->folder->file_count; i++) {
-		if (strcmp(contents_name_of(look->folder->files[i]->path), name) == 0)
-			return i;
-	}
-	return SIZE_MAX;
+	const struct contents_folder *folder = look->folder;
+	const struct ckpt_contents_file *const *found =
+		bsearch(name, folder->files, folder->file_count, sizeof(*found), path_and_file);
+
+	return found ? (size_t)(found - folder->files) : SIZE_MAX;
+}
+
+/* Why @fqn cannot be had from @file; NULL: it can. */
+static const char *why_missing(const struct index *index, const char *fqn, const char *file)
+{
+	const struct look *look = index->look;
+	size_t idx = find_file(look, file);
+
+	if (idx == SIZE_MAX)
+		return "which is not there";
+	if (!is_safetensors(look, idx) || look->folder->sources[look->sources[idx]].why_out)
+		return "which is not understood";
+	/* Tied ones may lie in another file than the index says: loaders read them all. */
+	return bsearch(&fqn, index->fqns, index->fqn_count, sizeof(fqn), by_name)
+		       ? NULL
+		       : "which does not hold it";
 }
 
 static int check_file(void *ctx, const char *fqn, const struct ckpt_json *value)
 {
 	struct index *index = ctx;
+	const char *file = ckpt_json_kind(value) == CKPT_JSON_STRING ? ckpt_json_string(value)
+								     : NULL;
+	const char *why = file ? why_missing(index, fqn, file) : NULL;
 
-	if (ckpt_json_kind(value) != CKPT_JSON_STRING)
-		index->problem = "its weight_map does not name files";
-	else if (find_file(index->look, ckpt_json_string(value)) == SIZE_MAX) {
-		ckpt_ignore(snprintf(index->text, sizeof(index->text),
-				     "'%s' should lie in '%s', which is not there", fqn,
-				     ckpt_json_string(value)));
-		index->problem = index->text;
-	}
-	return index->problem != NULL;
+	if (!file)
+		ckpt_ignore(snprintf(index->problem, sizeof(index->problem),
+				     "its weight_map does not name files"));
+	else if (why)
+		ckpt_ignore(snprintf(index->problem, sizeof(index->problem),
+				     "'%s' should lie in '%s', %s", fqn, file, why));
+	index->is_out = !file || why;
+	return index->is_out;
 }
 
 /* All files of the folder are out: a model with a tensor missing is worse than none. */
@@ -301,7 +400,7 @@ static int put_out_family(struct look *look, const char *index_file, const char 
 	int rc = contents_note(look->folder, index_file, "%s", why);
 
 	for (size_t i = 0; rc == 0 && i < look->folder->file_count; i++) {
-		if (contents_is_called(look->folder->files[i]->path, SUFFIX))
+		if (is_safetensors(look, i))
 			rc = contents_put_out(look->folder, look->sources[i],
 					      "'%s' does not fit the files",
 					      contents_name_of(index_file));
@@ -309,28 +408,58 @@ static int put_out_family(struct look *look, const char *index_file, const char 
 	return rc;
 }
 
-static int check_index(struct look *look, const struct ckpt_contents_file *file)
+/* NULL: it fits; else why it does not, which may lie in @index. */
+static const char *compare_index(struct index *index, const struct ckpt_json *root)
+{
+	const struct ckpt_json *map = root && ckpt_json_kind(root) == CKPT_JSON_OBJECT
+					      ? ckpt_json_get(root, "weight_map")
+					      : NULL;
+
+	if (!root)
+		return "it is no JSON";
+	if (!map || ckpt_json_kind(map) != CKPT_JSON_OBJECT)
+		return "it has no weight_map";
+	ckpt_ignore(ckpt_json_each(map, check_file, index));
+	return index->is_out ? index->problem : NULL;
+}
+
+static int check_text(struct look *look, const char *path, const struct ckpt_buf *text)
 {
 	struct index index = { .look = look };
 	struct ckpt_json *root = NULL;
-	const struct ckpt_json *map;
+	const char *why;
+	int rc = list_fqns(&index);
+
+	if (rc < 0)
+		return rc;
+	rc = ckpt_json_parse(text->data, text->len_bytes, &root, NULL);
+	if (rc == -ENOMEM) {
+		rc = contents_no_memory(look->folder);
+	} else {
+		why = compare_index(&index, root);
+		rc = why ? put_out_family(look, path, why) : 0;
+	}
+	ckpt_json_free(root);
+	free(index.fqns);
+	return rc;
+}
+
+static int check_index(struct look *look, const struct ckpt_contents_file *file)
+{
+	struct ckpt_err why = CKPT_ERR_INIT;
 	struct ckpt_buf text;
 	int rc;
 
 	if (file->size_bytes > INDEX_MAX)
 		return put_out_family(look, file->path, "it is longer than 256 MiB");
 	ckpt_buf_init(&text);
-	rc = ckpt_io_read_file(look->folder->dirfd, file->path, INDEX_MAX, &text,
-			       look->folder->err);
-	if (rc == 0 && ckpt_json_parse(text.data, text.len_bytes, &root, NULL) < 0)
-		rc = put_out_family(look, file->path, "it is no JSON");
-	map = root && ckpt_json_kind(root) == CKPT_JSON_OBJECT ? ckpt_json_get(root, "weight_map")
-							       : NULL;
-	if (root && (!map || ckpt_json_kind(map) != CKPT_JSON_OBJECT))
-		rc = put_out_family(look, file->path, "it has no weight_map");
-	else if (root && ckpt_json_each(map, check_file, &index) != 0)
-		rc = put_out_family(look, file->path, index.problem);
-	ckpt_json_free(root);
+	rc = ckpt_io_read_file(look->folder->dirfd, file->path, INDEX_MAX, &text, &why);
+	if (rc == -EACCES)
+		rc = put_out_family(look, file->path, CONTENTS_UNREADABLE);
+	else if (rc < 0)
+		rc = ckpt_err_set(look->folder->err, rc, "%s", why.msg);
+	else
+		rc = check_text(look, file->path, &text);
 	ckpt_buf_release(&text);
 	return rc;
 }
@@ -343,7 +472,7 @@ static int read_files(struct look *look)
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < folder->file_count; i++) {
-		if (contents_is_called(folder->files[i]->path, SUFFIX))
+		if (is_safetensors(look, i))
 			rc = read_header(look, i);
 		if (rc == 0)
 			rc = claim_file(look, i);

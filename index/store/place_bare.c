@@ -3,6 +3,7 @@
  * on the path are looked at from below, and only a few of them, for nobody wants to hear that his
  * home is a checkpoint.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,13 +12,16 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/num.h"
 #include "base/path.h"
 #include "store/resolve.h"
 #include "store/store.h"
 #include "store/store_internal.h"
 
-/* A bare checkpoint is found from what lies at most so many folders deep in it. */
+/* A bare checkpoint is found from what lies at most so many folders deep in it, and by that. */
 #define BARE_LEVELS_MAX 3
+/* So many folders are looked into for that: who has named his home does not wait for all of it. */
+#define BELOW_FOLDERS_MAX 1000
 
 static int no_memory(struct ckpt_err *err)
 {
@@ -30,6 +34,7 @@ struct bare {
 	const struct ckpt_real *real;
 	size_t len;	    /* of the folder that is looked at, or was found, in its path */
 	enum ckpt_bare top; /* what the lowest folder on the path is */
+	char *below; /* heap: where tensors lie below that, if it is nothing itself; or NULL */
 	struct ckpt_err *err;
 };
 
@@ -102,15 +107,145 @@ static int look_above(const struct bare *bare, enum ckpt_bare *out)
 	return look_bare(bare, false, out);
 }
 
+/* --- tensors deeper down --------------------------------------------------------------------- */
+
+/* The first folder with tensors, in the order of names. */
+struct below {
+	struct ckpt_buf path; /* of the folder at hand */
+	size_t folder_count;  /* looked into so far */
+	bool found;	      /* … and path is its */
+	bool is_apart;	      /* it, or one above it, is called as a checkpoint, or is one */
+};
+
+static int by_name(const void *left, const void *right)
+{
+	return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+static void free_names(char **names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i]);
+	free(names);
+}
+
+/* The folders in @dirfd that are not hidden, in order; one that may not be read has none. */
+static int list_folders(int dirfd, char ***out, size_t *out_count)
+{
+	unsigned char type;
+	const char *name;
+	size_t cap = 0;
+	DIR *dir;
+	int rc;
+
+	if (ckpt_dir_open(dirfd, "", &dir) < 0)
+		return 0;
+	while ((rc = ckpt_io_readdir_type(dir, &name, &type)) > 0) {
+		bool is_dir = false;
+
+		if (name[0] == '.' || ckpt_dirent_is_dir(dirfd, name, type, &is_dir) < 0 || !is_dir)
+			continue;
+		if (array_grow(out, &cap, *out_count, sizeof(char *)) < 0 ||
+		    !((*out)[*out_count] = strdup(name))) {
+			rc = -ENOMEM;
+			break;
+		}
+		++*out_count;
+	}
+	closedir(dir);
+	if (*out_count > 0)
+		qsort(*out, *out_count, sizeof(char *), by_name);
+	return rc == -ENOMEM ? rc : 0;
+}
+
+static int look_below(struct below *below, int dirfd, int level);
+
+/* One that cannot be looked into holds nothing. */
+static int look_at_folder(struct below *below, int dirfd, const char *name, int level)
+{
+	CKPT_CLOSE int fd = ckpt_io_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+	enum ckpt_bare kind = CKPT_BARE_NOTHING;
+	bool was_apart = below->is_apart;
+	size_t len = below->path.len_bytes;
+	struct stat st;
+	int rc = 0;
+
+	below->folder_count++;
+	if (fd < 0 || ckpt_bare_of(fd, name, false, &kind) < 0)
+		return 0;
+	ckpt_buf_printf(&below->path, "/%s", name);
+	below->is_apart = was_apart || ckpt_name_is_numbered(name) ||
+			  ckpt_manifest_stat(fd, "", &st) == 0;
+	below->found = kind == CKPT_BARE_CHECKPOINT;
+	if (!below->found && level < BARE_LEVELS_MAX)
+		rc = look_below(below, fd, level + 1);
+	if (rc < 0 || below->found)
+		return rc;
+	below->is_apart = was_apart;
+	if (ckpt_buf_check(&below->path) < 0)
+		return -ENOMEM;
+	below->path.len_bytes = len;
+	below->path.data[len] = '\0';
+	return 0;
+}
+
+static int look_below(struct below *below, int dirfd, int level)
+{
+	char **names = NULL;
+	size_t count = 0;
+	int rc = list_folders(dirfd, &names, &count);
+
+	for (size_t i = 0; rc == 0 && !below->found && i < count; i++) {
+		if (below->folder_count >= BELOW_FOLDERS_MAX)
+			break;
+		rc = look_at_folder(below, dirfd, names[i], level);
+	}
+	free_names(names, count);
+	return rc;
+}
+
+/*
+ * Tensors may lie deeper than in the folders directly in a checkpoint: then its name decides. Else
+ * where they lie is only told. *@out: the folder at hand is a checkpoint by them.
+ */
+static int find_below(struct bare *bare, bool *out)
+{
+	CKPT_FREE char *dir = strndup(bare->real->path, bare->len);
+	CKPT_CLOSE int fd = -1;
+	struct below below = { .folder_count = 0 };
+	int rc;
+
+	if (!dir)
+		return no_memory(bare->err);
+	fd = ckpt_io_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return 0;
+	ckpt_buf_init(&below.path);
+	ckpt_buf_add_str(&below.path, dir);
+	rc = look_below(&below, fd, 1);
+	*out = below.found && !below.is_apart && ckpt_name_is_numbered(ckpt_path_basename(dir));
+	if (rc == 0 && below.found) {
+		bare->below = ckpt_buf_steal(&below.path);
+		rc = bare->below ? 0 : -ENOMEM;
+	}
+	ckpt_buf_release(&below.path);
+	return rc < 0 ? no_memory(bare->err) : 0;
+}
+
+/* --- what is there --------------------------------------------------------------------------- */
+
 /* -ENOENT: no folder here holds a tensor format. */
 static int find_recognised(struct bare *bare)
 {
 	enum ckpt_bare kind = CKPT_BARE_NOTHING;
 	size_t found_len = 0;
+	size_t lowest_len;
+	bool is_deep = false;
 	int rc;
 
 	if (!enter_lowest(bare))
 		return -ENOENT;
+	lowest_len = bare->len;
 	rc = look_bare(bare, true, &bare->top);
 	if (rc == 0 && bare->top == CKPT_BARE_CHECKPOINT)
 		found_len = bare->len;
@@ -124,8 +259,11 @@ static int find_recognised(struct bare *bare)
 			break;
 		}
 	}
-	bare->len = found_len;
-	return rc == 0 && found_len == 0 ? -ENOENT : rc;
+	bare->len = lowest_len;
+	if (rc == 0 && found_len == 0 && bare->top == CKPT_BARE_NOTHING)
+		rc = find_below(bare, &is_deep);
+	bare->len = is_deep ? lowest_len : found_len;
+	return rc == 0 && bare->len == 0 ? -ENOENT : rc;
 }
 
 static int refuse_bare(const struct bare *bare, bool looks)
@@ -143,6 +281,11 @@ static int refuse_bare(const struct bare *bare, bool looks)
 			bare->err, -ENXIO,
 			"'%s' is in no store and is no checkpoint: checkpoints lie in it; name one of them, or make a store of it with 'ckptfs init %s'",
 			bare->typed, bare->typed);
+	if (bare->below)
+		return ckpt_err_set(
+			bare->err, -ENXIO,
+			"'%s' is in no store and is no checkpoint, but tensors lie below it; name the folder that holds them, '%s', or make a store of it with 'ckptfs init %s'",
+			bare->typed, bare->below, bare->typed);
 	if (looks)
 		return ckpt_err_set(
 			bare->err, -ENXIO,
@@ -162,7 +305,8 @@ int ckpt_bare_find(const char *typed, const struct ckpt_real *real, bool looks,
 	if (rc == -ENOENT && looks)
 		rc = find_recognised(&bare);
 	if (rc == -ENOENT)
-		return refuse_bare(&bare, looks);
+		rc = refuse_bare(&bare, looks);
+	free(bare.below);
 	if (rc < 0)
 		return rc;
 	out->folder = strndup(real->path, bare.len);

@@ -425,6 +425,8 @@ struct ckpt_verify_options {
 	 * spell it.
 	 */
 	void (*finding)(void *ctx, const char *line);
+	/* The same for what `deep` cannot look into: "NAME/FILE: not checked: …". NULL: none. */
+	void (*unchecked)(void *ctx, const char *line);
 	/* Bytes read so far of all; non-zero cancels (-ECANCELED). NULL: none. */
 	int (*progress)(void *ctx, uint64_t bytes_done, uint64_t bytes_total);
 	void *ctx;

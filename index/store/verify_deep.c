@@ -12,19 +12,33 @@ struct listener {
 	const char *label;
 };
 
-/* "NAME/FILE: record …" */
-static void tell(void *ctx, const char *line)
+/* "NAME/FILE: …" */
+static void pass_on(const struct listener *listener, void (*to)(void *ctx, const char *line),
+		    const char *line)
 {
-	const struct listener *listener = ctx;
 	struct ckpt_buf text;
 
-	if (!listener->options->finding)
+	if (!to)
 		return;
 	ckpt_buf_init(&text);
 	ckpt_buf_printf(&text, "%s/%s", listener->label, line);
 	if (text.data)
-		listener->options->finding(listener->options->ctx, text.data);
+		to(listener->options->ctx, text.data);
 	ckpt_buf_release(&text);
+}
+
+static void tell(void *ctx, const char *line)
+{
+	const struct listener *listener = ctx;
+
+	pass_on(listener, listener->options->finding, line);
+}
+
+static void tell_unchecked(void *ctx, const char *line)
+{
+	const struct listener *listener = ctx;
+
+	pass_on(listener, listener->options->unchecked, line);
 }
 
 static int show(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
@@ -42,7 +56,9 @@ int ckpt_verify_deep(int dirfd, const char *label, const struct ckpt_manifest *m
 {
 	CKPT_FREE struct ckpt_contents_file *files = NULL;
 	struct listener listener = { .options = options, .label = label };
-	struct ckpt_contents_check check = { .finding = tell, .progress = show, .ctx = &listener };
+	struct ckpt_contents_check check = {
+		.finding = tell, .unchecked = tell_unchecked, .progress = show, .ctx = &listener
+	};
 	uint64_t findings = 0;
 	int rc;
 
