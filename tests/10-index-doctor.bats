@@ -112,6 +112,7 @@ doctor_says() {
 
 # Runs the command after it where none of the machine's mounts of ckptfs is to be seen: those of other
 # tests and users, which may be dead at this moment, are theirs.
+# shellcheck disable=SC2016
 without_mounts=(unshare --mount bash -c '
   while read -r _ dir type _; do
     [ "$type" != fuse.ckptfs ] || umount -l "$(printf %b "$dir")"

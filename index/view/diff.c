@@ -127,7 +127,8 @@ bool ckpt_shards_equal(const struct ckpt_shard *a, const struct ckpt_shard *b)
 	if (a->size_bytes != b->size_bytes || a->block_bytes != b->block_bytes)
 		return false;
 	count = ckpt_block_count(a->size_bytes, a->block_bytes);
-	return memcmp(a->sums, b->sums, count * sizeof(*a->sums)) == 0;
+	/* Empty ones have no sums to point at. */
+	return count == 0 || memcmp(a->sums, b->sums, count * sizeof(*a->sums)) == 0;
 }
 
 static bool extents_are_equal(const uint64_t *a, const uint64_t *b, uint32_t dim_count)
