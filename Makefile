@@ -24,6 +24,7 @@ libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir ?= $(prefix)/share/man
 docdir ?= $(prefix)/share/doc/ckptfs
+pkgdatadir ?= $(prefix)/share/ckptfs
 bashcompdir ?= $(prefix)/share/bash-completion/completions
 zshcompdir ?= $(prefix)/share/zsh/site-functions
 CFLAGS ?= -O2 -g
@@ -311,18 +312,20 @@ INSTALL_DATA := $(foreach p,$(filter $(MPI_STATIC),$(PRODUCTS)),$(p):$(libdir)/$
 	$(if $(HAVE_MPI),$(foreach p,$(HEADERS),$(p):$(includedir)/$(notdir $(p)))) \
 	$(if $(HAVE_MPI),$(foreach p,$(EXAMPLES),$(p):$(docdir)/examples/$(notdir $(p)))) \
 	$(foreach p,$(MAN_PAGES),$(p):$(call man_dest,$(p))) \
+	scripts/ckptfs_dcp.py:$(pkgdatadir)/ckptfs_dcp.py \
 	scripts/completion/ckptfs.bash:$(bashcompdir)/ckptfs scripts/completion/_ckptfs:$(zshcompdir)/_ckptfs
-INSTALL_LINK := $(if $(filter $(MPI_SHARED),$(PRODUCTS)),$(libdir)/libckptfs-mpi.so)
+# The second is how mount(8) calls the helper for a mount that is there: /proc/mounts says fuse.ckptfs.
+INSTALL_LINK := $(if $(filter $(MPI_SHARED),$(PRODUCTS)),$(MPI_SONAME):$(libdir)/libckptfs-mpi.so) \
+	$(if $(filter %/mount.ckptfs,$(PRODUCTS)),mount.ckptfs:$(sbindir)/mount.fuse.ckptfs)
 put = install -D -m $(1) '$(word 1,$(subst :, ,$(2)))' '$(DESTDIR)$(word 2,$(subst :, ,$(2)))' &&
 
 install: all ## install below $(DESTDIR)$(prefix)
 	$(Q)$(foreach f,$(INSTALL_PROGS),$(call put,755,$(f))) :
 	$(Q)$(foreach f,$(INSTALL_DATA),$(call put,644,$(f))) :
-	$(Q)$(foreach l,$(INSTALL_LINK),ln -sf $(MPI_SONAME) '$(DESTDIR)$(l)' &&) :
+	$(Q)$(foreach l,$(INSTALL_LINK),ln -sf '$(word 1,$(subst :, ,$(l)))' '$(DESTDIR)$(word 2,$(subst :, ,$(l)))' &&) :
 
 uninstall: ## remove what install put there
-	$(Q)rm -f $(foreach f,$(INSTALL_PROGS) $(INSTALL_DATA),'$(DESTDIR)$(word 2,$(subst :, ,$(f)))') \
-		$(foreach l,$(INSTALL_LINK),'$(DESTDIR)$(l)')
+	$(Q)rm -f $(foreach f,$(INSTALL_PROGS) $(INSTALL_DATA) $(INSTALL_LINK),'$(DESTDIR)$(word 2,$(subst :, ,$(f)))')
 
 dist: ## pack the committed sources into build/ckptfs-VERSION.tar.gz
 	@mkdir -p $(B)

@@ -104,3 +104,9 @@ options() {
   grep -q "$tmp/root/usr/share/bash-completion/completions/ckptfs" "$tmp/plan"
   grep -q "$tmp/root/usr/share/zsh/site-functions/_ckptfs" "$tmp/plan"
 }
+
+@test "the script for torchrun and the link that mount(8) needs for fuse.ckptfs are installed" {
+  make -s -C "$CKPT_TOP" -n install DESTDIR="$tmp/root" prefix=/usr B="$CKPT_BUILD" 2>/dev/null 3>&- | tr -s " '" '\n' >"$tmp/plan"
+  grep -qx "$tmp/root/usr/share/ckptfs/ckptfs_dcp.py" "$tmp/plan"
+  [ ! -x "$CKPT_BIN/mount.ckptfs" ] || grep -qx "$tmp/root/usr/sbin/mount.fuse.ckptfs" "$tmp/plan"
+}
