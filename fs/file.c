@@ -32,6 +32,7 @@
 #include "trash_room.h"
 #include "verified.h"
 #include "view_read.h"
+#include "view_trees.h"
 
 /*
  * Blocks that one read can touch: the kernel asks for 1 MiB at most, a block has at least that.
@@ -316,7 +317,9 @@ static int prepare_open(struct request *rq, struct open_want *want)
 	case NODE_VIRTUAL:
 		break;
 	}
-	return is_change(rq->fi.flags) ? refuse(rq, rq->ino, true) : 0;
+	if (is_change(rq->fi.flags))
+		return refuse(rq, rq->ino, true);
+	return node_is_view(rq->ino) ? views_generation(rq->fs, rq->ino, &want->generation) : 0;
 }
 
 static int run_open(struct request *rq)

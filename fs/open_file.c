@@ -282,9 +282,14 @@ static void settle(struct open_files *files, struct open_file *file, int rc)
 	pthread_mutex_unlock(&files->mu);
 }
 
-/* Is what is open the stored file that @want has found? Plain and virtual nodes are. */
+/*
+ * Is what is open the stored file that @want has found? Plain nodes and control files are. A view
+ * of a plain folder is no longer that when the folder has changed.
+ */
 static bool is_same(const struct open_file *file, const struct open_want *want)
 {
+	if (file->content == CONTENT_VIEW)
+		return view_open_generation(file->view) == want->generation;
 	return !want->shard || stamps_same_file(&file->stamps, &want->stamps);
 }
 

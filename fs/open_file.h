@@ -88,9 +88,10 @@ void open_files_free(struct open_files *files);
 struct open_want {
 	struct committed_shard *shard; /* of a committed node: borrowed */
 	struct stamps stamps;
-	bool trusted; /* as in struct open_file */
-	bool direct;  /* reads have to come to the daemon, whatever the kernel could do by itself */
-	bool writes;  /* as in struct handle */
+	uint64_t generation; /* of a view: its tree's as it is now */
+	bool trusted;	     /* as in struct open_file */
+	bool direct; /* reads have to come to the daemon, whatever the kernel could do by itself */
+	bool writes; /* as in struct handle */
 	bool can_write;
 	int fd;		/* of a plain node: its descriptor, the handle's on success; else -1 */
 	struct stat st; /* of a plain node that is opened for writing: before the first byte */

@@ -6,7 +6,6 @@
 
 #include "node.h"
 #include "store/store.h"
-#include "view_trees.h"
 
 /* The node in the tree that a folder's number stands for; CKPT_VIEW_NONE: there are no views in it. */
 static uint32_t dir_node(const struct view_tree *tree, fuse_ino_t dir)
@@ -26,10 +25,10 @@ static void show(const struct fs *fs, const struct view_tree *tree, fuse_ino_t i
 
 	*out = (struct stat){
 		.st_ino = ino,
-		.st_mode = node->is_dir ? S_IFDIR | 0555 : S_IFREG | 0444,
+		.st_mode = node->is_dir ? S_IFDIR | 0555 : S_IFREG | tree->access.mode,
 		.st_nlink = node->is_dir ? 2 : 1,
-		.st_uid = fs->owner_uid,
-		.st_gid = fs->owner_gid,
+		.st_uid = tree->access.is_owned ? tree->access.uid : fs->owner_uid,
+		.st_gid = tree->access.is_owned ? tree->access.gid : fs->owner_gid,
 		.st_size = (off_t)size_bytes,
 		.st_blocks = (blkcnt_t)(size_bytes / 512 + (size_bytes % 512 != 0)),
 		/* Reads go past the page cache: small ones are dear. */
@@ -120,6 +119,24 @@ int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out)
 		return rc;
 	show(fs, tree, ino, &node, out);
 	view_tree_unref(tree);
+	return 0;
+}
+
+int view_tensor(struct fs *fs, fuse_ino_t ino, struct view_tree **out_tree,
+		const struct ckpt_tensor **out)
+{
+	struct ckpt_view_node node = { .name = NULL };
+	struct view_tree *tree = NULL;
+	int rc = node_of(fs, ino, &tree, &node);
+
+	if (rc < 0)
+		return rc;
+	*out = ckpt_views_tensor(tree->views, node_view_idx(ino));
+	if (!*out) {
+		view_tree_unref(tree);
+		return -ENODATA;
+	}
+	*out_tree = tree;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "fs.h"
+#include "view_trees.h"
 
 /**
  * view_child - a view, or a folder of views, by its name
@@ -22,6 +23,14 @@ int view_child(struct fs *fs, fuse_ino_t dir, const char *name, struct fuse_entr
 int view_control_dir(struct fs *fs, uint64_t slot, uint32_t line, struct fuse_entry_param *out)
 	CKPT_MUST_CHECK;
 int view_attr(struct fs *fs, fuse_ino_t ino, struct stat *out) CKPT_MUST_CHECK;
+
+/**
+ * view_tensor - the tensor that a view is
+ * @out: borrowed from @out_tree, which view_tree_unref() takes
+ * Errors: -ENODATA it is a folder, or no single tensor; as view_attr.
+ */
+int view_tensor(struct fs *fs, fuse_ino_t ino, struct view_tree **out_tree,
+		const struct ckpt_tensor **out) CKPT_MUST_CHECK;
 
 /**
  * view_list - what lies in a folder, by bytes of the name

@@ -165,8 +165,9 @@ static void send_gathered(struct request *rq, const struct view_tree *tree,
 	rc = fuse_reply_iov(rq->req, reply->iov, (int)reply->count);
 	/* The kernel has answered EIO. */
 	if (rc == -EFAULT)
-		fs_log_once("a stored file of '%s' became shorter while a view was read",
-			    tree->cp ? tree->cp->row.name : ckpt_store_path(rq->fs->store));
+		fs_log_once("a stored file of '%s' became shorter while a view was read; %s",
+			    view_shards_label(tree->shards),
+			    tree->cp ? "'ckptfs verify' tells which" : "open its views anew");
 	view_shards_sent(tree->shards, reply->len_bytes);
 }
 

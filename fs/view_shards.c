@@ -161,6 +161,11 @@ void view_shards_closed(struct view_shards *shards)
 	ckpt_view_reader_free(reader);
 }
 
+const char *view_shards_label(const struct view_shards *shards)
+{
+	return shards->label;
+}
+
 struct ckpt_view_reader *view_shards_reader(const struct view_shards *shards)
 {
 	return shards->reader;
@@ -325,9 +330,10 @@ static int check_length(const struct view_tree *tree, const struct view_shard *s
 	ckpt_views_source(tree->views, shard->source, &source);
 	if (tree->cp)
 		fs_log_once("shard '%s/%s' has become shorter in the store; run 'ckptfs verify %s'",
-			    tree->cp->row.name, source.path, tree->cp->row.name);
+			    tree->shards->label, source.path, tree->shards->label);
 	else
-		fs_log_once("file '%s' has become shorter; open its views anew", source.path);
+		fs_log_once("file '%s/%s' has become shorter; open its views anew",
+			    tree->shards->label, source.path);
 	return -EIO;
 }
 

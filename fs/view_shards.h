@@ -25,6 +25,8 @@ void view_shards_free(struct view_shards *shards);
 int view_shards_opened(struct view_shards *shards) CKPT_MUST_CHECK;
 void view_shards_closed(struct view_shards *shards);
 
+/** view_shards_label - STORE/NAME or DIR/NAME, as messages and their commands name it. */
+const char *view_shards_label(const struct view_shards *shards);
 /** view_shards_reader - for what cannot be sent so; while somebody has a view open. */
 struct ckpt_view_reader *view_shards_reader(const struct view_shards *shards);
 

@@ -158,6 +158,18 @@ int views_get(struct fs *fs, fuse_ino_t ino, struct view_tree **out)
 	return rc;
 }
 
+int views_generation(struct fs *fs, fuse_ino_t ino, uint64_t *out)
+{
+	struct view_tree *tree = NULL;
+	int rc = views_get(fs, ino, &tree);
+
+	if (rc < 0)
+		return rc;
+	*out = tree->generation;
+	view_tree_unref(tree);
+	return 0;
+}
+
 /* --- making one ----------------------------------------------------------------------------- */
 
 /* Where it lies, open. */
@@ -265,6 +277,8 @@ static int tree_load(struct view_tree *tree, const struct ckpt_views_from *from,
 
 	if (rc == 0)
 		rc = view_shards_new(tree->views, from, &tree->shards);
+	if (rc == 0)
+		rc = view_access_of(tree->views, from, &tree->access);
 	if (rc < 0)
 		return rc;
 	tree->mapped = calloc(ckpt_views_node_count(tree->views) + 1, sizeof(*tree->mapped));

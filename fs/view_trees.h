@@ -14,6 +14,7 @@
 #include "fs.h"
 #include "slots.h"
 #include "view/view.h"
+#include "view_access.h"
 #include "view_shards.h"
 
 /* A tree and what it is read through. Immutable once made, but for its shards. */
@@ -23,6 +24,7 @@ struct view_tree {
 	struct checkpoint *cp; /* NULL: of a plain folder */
 	uint64_t generation;   /* another one: the same numbers may mean other files */
 	struct timespec time;  /* that its files show */
+	struct view_access access;
 	struct ckpt_views *views;
 	struct view_shards *shards;
 	_Atomic bool *mapped; /* a node each: its pages are worth keeping; see view_read.h */
@@ -39,6 +41,8 @@ void views_free(struct views *views);
  * for a second.
  */
 int views_get(struct fs *fs, fuse_ino_t ino, struct view_tree **out) CKPT_MUST_CHECK;
+/** views_generation - which tree it is that views_get() gives. Errors: as views_get. */
+int views_generation(struct fs *fs, fuse_ino_t ino, uint64_t *out) CKPT_MUST_CHECK;
 /** views_load - make it; in a worker. What goes wrong is logged, and kept for views_get(). */
 void views_load(struct fs *fs, fuse_ino_t ino);
 /** views_are_of - may there be views at the control folder of this node? */

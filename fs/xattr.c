@@ -1,5 +1,5 @@
 /*
- * xattr.c - getxattr, listxattr: what is known of checkpoints and shards as
+ * xattr.c - getxattr, listxattr: what is known of checkpoints, shards and views of tensors as
  * `user.ckptfs.*`, the user's own attributes of stored files as they are.
  *
  * `ls -l` asks two names of every file (security.selinux, system.posix_acl_access).
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/cover.h"
 #include "base/path.h"
 #include "committed.h"
 #include "inode.h"
@@ -23,6 +24,7 @@
 #include "ops.h"
 #include "plain.h"
 #include "request.h"
+#include "view_nodes.h"
 
 #define USER_PREFIX "user."
 #define OUR_PREFIX "user.ckptfs."
@@ -31,6 +33,7 @@ static const char *const checkpoint_names[] = { "state", "step", "world_size", "
 static const char *const shard_names[] = {
 	"xxh128", "rank", "fqn", "dtype", "shape", "chunk", NULL
 };
+static const char *const view_names[] = { "fqn", "dtype", "shape", NULL };
 
 static bool has_prefix(const char *text, const char *prefix)
 {
@@ -127,6 +130,27 @@ static int shard_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ck
 	return rc;
 }
 
+/* Of the tensor itself: a view of bfloat16 looks like uint16 to who reads it. */
+static int view_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt_buf *out)
+{
+	const struct ckpt_tensor *tensor = NULL;
+	struct view_tree *tree = NULL;
+	int rc = view_tensor(fs, ino, &tree, &tensor);
+
+	if (rc < 0)
+		return rc;
+	if (strcmp(key, "fqn") == 0)
+		rc = add_text(out, tensor->fqn);
+	else if (strcmp(key, "dtype") == 0)
+		rc = add_text(out, tensor->dtype);
+	else if (strcmp(key, "shape") == 0)
+		ckpt_extents_json(tensor->shape, tensor->dim_count, out);
+	else
+		rc = -ENODATA;
+	view_tree_unref(tree);
+	return rc;
+}
+
 /* The state of an open checkpoint: of its own folder, not of those in it. */
 static int open_value(struct fs *fs, const char *path, struct ckpt_buf *out)
 {
@@ -191,6 +215,8 @@ static int our_value(struct fs *fs, fuse_ino_t ino, const char *key, struct ckpt
 
 	if (node_class(ino) == NODE_PLAIN)
 		rc = plain_value(fs, ino, key, out);
+	else if (node_is_view(ino))
+		rc = view_value(fs, ino, key, out);
 	else if (node_class(ino) == NODE_COMMITTED && node_line(ino) == NODE_TOP_LINE)
 		rc = checkpoint_value(fs, node_slot(ino), key, out);
 	else if (node_class(ino) == NODE_COMMITTED)
@@ -319,7 +345,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		ckpt_ignore(fuse_reply_err(req, EOPNOTSUPP));
 		return;
 	}
-	if (node_class(ino) == NODE_VIRTUAL || strlen(name) > NAME_MAX) {
+	if ((node_class(ino) == NODE_VIRTUAL && !node_is_view(ino)) || strlen(name) > NAME_MAX) {
 		ckpt_ignore(fuse_reply_err(req, ENODATA));
 		return;
 	}
@@ -348,10 +374,16 @@ static int our_names(struct fs *fs, fuse_ino_t ino, const char *const *keys, str
 	return rc == -ENODATA ? 0 : rc;
 }
 
+/* Those that a node of this kind may have. */
+static const char *const *our_keys(fuse_ino_t ino)
+{
+	if (node_is_view(ino))
+		return view_names;
+	return node_line(ino) == NODE_TOP_LINE ? checkpoint_names : shard_names;
+}
+
 static int run_listxattr(struct request *rq)
 {
-	bool is_shard = node_class(rq->ino) == NODE_COMMITTED &&
-			node_line(rq->ino) != NODE_TOP_LINE;
 	fuse_ino_t shown = rq->ino;
 	struct ckpt_buf names;
 	int rc;
@@ -362,8 +394,8 @@ static int run_listxattr(struct request *rq)
 	 * The state of what is open answers by name and is not listed: rsync -X removes from its
 	 * target what its source does not have, and would fail.
 	 */
-	if (rc == 0 && node_class(shown) == NODE_COMMITTED)
-		rc = our_names(rq->fs, shown, is_shard ? shard_names : checkpoint_names, &names);
+	if (rc == 0 && (node_class(shown) == NODE_COMMITTED || node_is_view(shown)))
+		rc = our_names(rq->fs, shown, our_keys(shown), &names);
 	if (rc == 0)
 		rc = stored_names(rq->fs, rq->ino, &names);
 	if (rc == 0)

@@ -79,6 +79,20 @@ bring_committed() {
   done
 }
 
+@test "a view that somebody holds open does not keep others from what the folder holds by now" {
+  local view=$step/.ckptfs/safetensors/all.safetensors
+  show_folder "$dir"
+  hold read "$view"
+  ok head -c 5000 "$view"
+  make_model "$tmp/larger" model 6
+  mv "$tmp/larger" "$dir/run/step-7/model.safetensors"
+  ckptfs cat "$dir/run/step-7/.ckptfs/safetensors/all.safetensors" >"$tmp/expected"
+  eventually 4 cmp "$tmp/expected" "$view"
+  let_go
+  same "$tmp/expected" "$view"
+  umount_store "$mnt"
+}
+
 @test "a folder that is one checkpoint can be mounted by itself, and has its views at the top of the mount" {
   show_folder "$dir/run/step-7"
   assert_eq "$(names_in "$mnt")" 'config.json model.safetensors'

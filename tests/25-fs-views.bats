@@ -146,7 +146,7 @@ PY
   same "$views/safetensors/all.safetensors" "$whole"
   ok truncate -s 100 "$plain/$shard"
   not cat "$views/safetensors/all.safetensors" >"$tmp/out"
-  grep -F "$shard' has become shorter" "$mnt.log"
+  grep -F "$shard' has become shorter in the store; run 'ckptfs verify $plain'" "$mnt.log"
   not ckpt-test map-compare "$views/tensors/$fqn.npy" "$whole"
   ok cat "$mnt/.ckptfs/stats"
   let_go
@@ -227,5 +227,60 @@ PY
   fails 1 ckptfs umount "$mnt"
   same "$views/safetensors/all.safetensors" "$whole"
   let_go
+  umount_store "$mnt"
+}
+
+@test "a view of a tensor has its name, type and shape as attributes, and lists those and no others" {
+  local where view
+  cp -r "$CKPT_TOP/tests/fixtures/dcp-2ranks" "$tmp/bare"
+  cp -r "$CKPT_TOP/tests/fixtures/dcp-2ranks" "$store/step-1"
+  ok ckptfs commit "$store/step-1"
+  mount_store "$store" "$mnt"
+  mount_store "$tmp/bare" "$tmp/look" "index=$tmp/index.db"
+  for where in "$mnt/step-1/.ckptfs" "$tmp/look/.ckptfs"; do
+    view=$where/tensors/model.cols.bf16-as-u16.npy
+    assert_eq "$(getfattr --absolute-names --only-values -n user.ckptfs.fqn "$view")" model.cols
+    assert_eq "$(getfattr --absolute-names --only-values -n user.ckptfs.dtype "$view")" BF16
+    assert_eq "$(getfattr --absolute-names --only-values -n user.ckptfs.shape "$view")" '[6,11]'
+    assert_eq "$(getfattr --absolute-names --only-values -n user.ckptfs.shape "$where/tensors/model.scalar.npy")" '[]'
+    assert_eq "$(getfattr --absolute-names -m - "$view" | grep -c .)" 4
+    for view in "$view" "$where/safetensors/all.safetensors" "$where/tensors"; do
+      errno_is ENODATA getxattr "$view" user.ckptfs.rank
+      errno_is ENODATA getxattr "$view" user.none
+    done
+    errno_is ENODATA getxattr "$where/safetensors/all.safetensors" user.ckptfs.fqn
+    assert_eq "$(getfattr --absolute-names -m - "$where/safetensors/all.safetensors" "$where/tensors")" ''
+  done
+  umount_store "$tmp/look"
+  umount_store "$mnt"
+}
+
+@test "nobody reads in a view what he may not read in the shards, committed or not" {
+  requires root setpriv
+  local dir
+  mkdir "$tmp/bare"
+  make_model "$tmp/bare/model.safetensors" model 2
+  chmod 755 "$tmp" "$tmp/bare" "$store"
+  mkdir -m 755 "$store/step-1" "$store/step-2" "$store/step-2/inside"
+  cp "$tmp/bare/model.safetensors" "$store/step-1"
+  cp "$tmp/bare/model.safetensors" "$store/step-2/inside"
+  chmod 640 "$store/step-1/model.safetensors" "$tmp/bare/model.safetensors"
+  chown 1234:2345 "$store/step-1/model.safetensors" "$tmp/bare/model.safetensors"
+  chmod 700 "$store/step-2/inside"
+  ok ckptfs commit "$store/step-1"
+  ok ckptfs commit "$store/step-2"
+  mount_store "$store" "$mnt"
+  mount_store "$tmp/bare" "$tmp/look" "index=$tmp/index.db"
+  for dir in "$mnt/step-1/.ckptfs" "$tmp/look/.ckptfs"; do
+    assert_eq "$(stat -c '%a %u:%g' "$dir/hf/model.safetensors")" '440 1234:2345'
+    fails 1 setpriv --reuid 65534 --regid 65534 --clear-groups cat "$dir/tensors/embed.weight.npy"
+    says 'Permission denied'
+    ok setpriv --reuid 1234 --regid 65534 --clear-groups cmp "$dir/hf/model.safetensors" "$dir/hf/model.safetensors"
+    ok setpriv --reuid 65534 --regid 2345 --clear-groups cmp "$dir/tensors/step.npy" "$dir/tensors/step.npy"
+  done
+  assert_eq "$(stat -c %a "$mnt/step-2/inside/.ckptfs/hf/model.safetensors")" 400
+  ok chmod 644 "$tmp/bare/model.safetensors"
+  eventually 3 setpriv --reuid 65534 --regid 65534 --clear-groups cat "$tmp/look/.ckptfs/tensors/step.npy"
+  umount_store "$tmp/look"
   umount_store "$mnt"
 }

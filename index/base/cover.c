@@ -52,6 +52,14 @@ const char *ckpt_extents_text(const uint64_t *extents, uint32_t dim_count, char 
 	return out;
 }
 
+void ckpt_extents_json(const uint64_t *extents, uint32_t dim_count, struct ckpt_buf *out)
+{
+	ckpt_buf_add_char(out, '[');
+	for (uint32_t d = 0; d < dim_count; d++)
+		ckpt_buf_printf(out, "%s%" PRIu64, d > 0 ? "," : "", extents[d]);
+	ckpt_buf_add_char(out, ']');
+}
+
 /* --- overlaps ------------------------------------------------------------------------------ */
 
 /* Boxes [first, first + count), to be taken apart along @axis, or the ones behind it. */

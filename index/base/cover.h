@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/box.h"
+#include "base/buf.h"
 #include "base/err.h"
 
 /* Room for the text of a box or a shape; longer ones end in "...". */
@@ -22,6 +23,8 @@
 const char *ckpt_box_text(const struct ckpt_box *box, uint32_t dim_count, char *out);
 /** ckpt_extents_text - "[4, 8]", a shape or an element. Returns @out, CKPT_BOX_TEXT_MAX bytes. */
 const char *ckpt_extents_text(const uint64_t *extents, uint32_t dim_count, char *out);
+/** ckpt_extents_json - append "[4,8]", of any length, as the index and attributes have it. */
+void ckpt_extents_json(const uint64_t *extents, uint32_t dim_count, struct ckpt_buf *out);
 
 /* A box that one rank, or the lowest of several, holds. */
 struct ckpt_part {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/cover.h"
 #include "base/num.h"
 #include "base/path.h"
 #include "format/format.h"
@@ -65,14 +66,6 @@ static int add_note(const struct loader *loader, const char *file, const char *r
 	return 0;
 }
 
-static void print_shape(struct ckpt_buf *out, const uint64_t *shape, uint32_t dim_count)
-{
-	ckpt_buf_add_char(out, '[');
-	for (uint32_t i = 0; i < dim_count; i++)
-		ckpt_buf_printf(out, "%s%" PRIu64, i > 0 ? "," : "", shape[i]);
-	ckpt_buf_add_char(out, ']');
-}
-
 /* --- from the manifest -------------------------------------------------------------- */
 
 static int add_tensor(const struct loader *loader, const struct ckpt_tensor *tensor)
@@ -92,7 +85,7 @@ static int add_tensor(const struct loader *loader, const struct ckpt_tensor *ten
 	memcpy(dtype, tensor->dtype, sizeof(dtype));
 	item.dtype = dtype;
 	ckpt_buf_init(&shape);
-	print_shape(&shape, tensor->shape, tensor->dim_count);
+	ckpt_extents_json(tensor->shape, tensor->dim_count, &shape);
 	rc = add_item(loader, &item, &shape);
 	ckpt_buf_release(&shape);
 	return rc;

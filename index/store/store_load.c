@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/cover.h"
 #include "base/io.h"
 #include "base/num.h"
 #include "base/path.h"
@@ -272,15 +273,6 @@ static int load_symlink(void *ctx, uint32_t line, const struct ckpt_symlink *sym
 	return put_entry(load, symlink->path, &st, &entry, err);
 }
 
-/* "[4096,1024]" */
-static void print_extents(struct ckpt_buf *out, const uint64_t *extents, uint32_t count)
-{
-	ckpt_buf_add_char(out, '[');
-	for (uint32_t i = 0; i < count; i++)
-		ckpt_buf_printf(out, "%s%llu", i > 0 ? "," : "", (unsigned long long)extents[i]);
-	ckpt_buf_add_char(out, ']');
-}
-
 static int load_chunk(struct load *load, uint32_t line, const struct ckpt_tensor *tensor,
 		      const struct ckpt_chunk *chunk, struct ckpt_err *err)
 {
@@ -292,9 +284,9 @@ static int load_chunk(struct load *load, uint32_t line, const struct ckpt_tensor
 	assert(shard != 0);
 	ckpt_buf_init(&text);
 	ckpt_buf_add_str(&text, "{\"start\":");
-	print_extents(&text, chunk->start, tensor->dim_count);
+	ckpt_extents_json(chunk->start, tensor->dim_count, &text);
 	ckpt_buf_add_str(&text, ",\"size\":");
-	print_extents(&text, chunk->size, tensor->dim_count);
+	ckpt_extents_json(chunk->size, tensor->dim_count, &text);
 	ckpt_buf_add_char(&text, '}');
 	rc = ckpt_buf_check(&text);
 	if (rc < 0)
@@ -320,7 +312,7 @@ static int load_tensor(void *ctx, uint32_t line, const struct ckpt_tensor *tenso
 	int rc;
 
 	ckpt_buf_init(&shape);
-	print_extents(&shape, tensor->shape, tensor->dim_count);
+	ckpt_extents_json(tensor->shape, tensor->dim_count, &shape);
 	rc = ckpt_buf_check(&shape);
 	row.shape = shape.data;
 	if (rc < 0)

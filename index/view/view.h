@@ -90,6 +90,8 @@ uint32_t ckpt_views_root(const struct ckpt_views *views, const char *folder);
 uint32_t ckpt_views_node_count(const struct ckpt_views *views);
 /** ckpt_views_node - false: no such node (a companion that is not there has a number all the same). */
 bool ckpt_views_node(const struct ckpt_views *views, uint32_t node, struct ckpt_view_node *out);
+/** ckpt_views_tensor - the tensor that a .npy node is; NULL: another node. Borrowed. */
+const struct ckpt_tensor *ckpt_views_tensor(const struct ckpt_views *views, uint32_t node);
 /** ckpt_views_child - by name; CKPT_VIEW_NONE. O(log n). */
 uint32_t ckpt_views_child(const struct ckpt_views *views, uint32_t dir, const char *name);
 /**
@@ -119,6 +121,10 @@ struct ckpt_view_source {
 };
 
 size_t ckpt_views_source_count(const struct ckpt_views *views);
+/** ckpt_views_source_find - of a file in the checkpoint; CKPT_VIEW_NONE. O(log n). */
+uint32_t ckpt_views_source_find(const struct ckpt_views *views, const char *path);
+/** ckpt_views_companion - the source of a companion's node; CKPT_VIEW_NONE: another node. */
+uint32_t ckpt_views_companion(const struct ckpt_views *views, uint32_t node);
 void ckpt_views_source(const struct ckpt_views *views, uint32_t source,
 		       struct ckpt_view_source *out);
 

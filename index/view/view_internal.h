@@ -104,8 +104,6 @@ int ckpt_views_note(struct ckpt_views *views, const char *file, const char *reas
 /** ckpt_view_set_of - the set of @node, and which node of it; NULL: there is no such number. */
 const struct view_set *ckpt_view_set_of(const struct ckpt_views *views, uint32_t node,
 					size_t *out_slot);
-/** ckpt_views_source_find - of a file in the checkpoint; CKPT_VIEW_NONE. O(log n). */
-uint32_t ckpt_views_source_find(const struct ckpt_views *views, const char *path);
 
 /* --- view_tensors.c ------------------------------------------------------------------------- */
 

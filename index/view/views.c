@@ -201,6 +201,16 @@ bool ckpt_views_node(const struct ckpt_views *views, uint32_t node, struct ckpt_
 	return true;
 }
 
+const struct ckpt_tensor *ckpt_views_tensor(const struct ckpt_views *views, uint32_t node)
+{
+	size_t slot = 0;
+	const struct view_set *set = ckpt_view_set_of(views, node, &slot);
+
+	if (!set || slot < first_npy(set))
+		return NULL;
+	return &views->contents.tensors[set->npys[slot - first_npy(set)].tensor_idx];
+}
+
 /* --- children ----------------------------------------------------------------------------- */
 
 /* Slots [*@out_first, *@out_end) may be children of the folder in @slot. */
@@ -367,6 +377,17 @@ void ckpt_views_source(const struct ckpt_views *views, uint32_t source,
 	} else {
 		out->size_bytes = views->files.files[source].size_bytes;
 	}
+}
+
+uint32_t ckpt_views_companion(const struct ckpt_views *views, uint32_t node)
+{
+	size_t slot = 0;
+	const struct view_set *set = ckpt_view_set_of(views, node, &slot);
+
+	if (!set || !set->model.name || slot < VIEW_HF_FIRST || slot >= VIEW_ST_FIRST ||
+	    slot - VIEW_HF_FIRST == VIEW_HF_MODEL)
+		return CKPT_VIEW_NONE;
+	return set->companions[slot - VIEW_HF_FIRST].source;
 }
 
 uint32_t ckpt_views_source_find(const struct ckpt_views *views, const char *path)
