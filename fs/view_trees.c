@@ -1,6 +1,7 @@
 /* view_trees.c - see view_trees.h. */
 #include "view_trees.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -165,6 +166,7 @@ int views_generation(struct fs *fs, fuse_ino_t ino, uint64_t *out)
 
 	if (rc < 0)
 		return rc;
+	assert(tree);
 	*out = tree->generation;
 	view_tree_unref(tree);
 	return 0;

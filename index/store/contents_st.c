@@ -355,8 +355,10 @@ static int path_and_file(const void *name, const void *file)
 static size_t find_file(const struct look *look, const char *name)
 {
 	const struct contents_folder *folder = look->folder;
+	/* An array of pointers it is. NOLINTNEXTLINE(bugprone-sizeof-expression) */
+	const size_t item_bytes = sizeof(folder->files[0]);
 	const struct ckpt_contents_file *const *found =
-		bsearch(name, folder->files, folder->file_count, sizeof(*found), path_and_file);
+		bsearch(name, folder->files, folder->file_count, item_bytes, path_and_file);
 
 	return found ? (size_t)(found - folder->files) : SIZE_MAX;
 }
