@@ -10,7 +10,9 @@
  *   kind, the rest
  *                                the slot of its checkpoint or the counter of its group (1: the
  *                                top); of a view: that in 31 bits, and below it the node of the
- *                                view tree in 25
+ *                                view tree in 25. Kinds from 32 on are all views of a plain folder:
+ *                                the rest of the kind is the epoch of its tree, for the same number
+ *                                is another file when the folder has changed
  *
  * A slot has 31 bits, so bit 62 alone cannot tell plain from committed: copies have slots from
  * 2^30 on.
@@ -31,6 +33,7 @@ _Static_assert(sizeof(fuse_ino_t) == sizeof(uint64_t), "node numbers need 64 bit
 #define NODE_KIND_SHIFT 56
 #define NODE_REF_MASK ((UINT64_C(1) << NODE_KIND_SHIFT) - 1)
 #define NODE_VIEW_BITS 25
+#define NODE_EPOCHS 32U
 /* The line that stands for a checkpoint's own folder: the manifest's header. */
 #define NODE_TOP_LINE 1U
 
@@ -52,8 +55,9 @@ enum virtual_kind {
 	VIRTUAL_STATUS,
 	VIRTUAL_MANIFEST,
 	VIRTUAL_SUMS,
-	VIRTUAL_VIEW,	    /* of a committed checkpoint: a view or a folder of views */
-	VIRTUAL_PLAIN_VIEW, /* the same of a plain folder, in a mount of a folder that is no store */
+	VIRTUAL_VIEW, /* of a committed checkpoint: a view or a folder of views */
+	/* The same of a plain folder, in a mount of a folder that is no store; an epoch is added. */
+	VIRTUAL_PLAIN_VIEW = 32,
 };
 
 static inline enum node_class node_class(fuse_ino_t ino)
@@ -85,7 +89,9 @@ static inline fuse_ino_t node_virtual(enum virtual_kind kind, uint64_t ref)
 
 static inline enum virtual_kind node_kind(fuse_ino_t ino)
 {
-	return (enum virtual_kind)(ino >> NODE_KIND_SHIFT & 0x3f);
+	uint32_t kind = (uint32_t)(ino >> NODE_KIND_SHIFT & 0x3f);
+
+	return kind >= VIRTUAL_PLAIN_VIEW ? VIRTUAL_PLAIN_VIEW : (enum virtual_kind)kind;
 }
 
 /* The slot or the group's counter in a virtual node. */
@@ -100,9 +106,24 @@ static inline bool node_is_view(fuse_ino_t ino)
 	       (node_kind(ino) == VIRTUAL_VIEW || node_kind(ino) == VIRTUAL_PLAIN_VIEW);
 }
 
-static inline fuse_ino_t node_view(enum virtual_kind kind, uint64_t ref, uint32_t idx)
+static inline fuse_ino_t node_view(uint64_t ref, uint32_t idx)
 {
-	return node_virtual(kind, ref << NODE_VIEW_BITS | idx);
+	return node_virtual(VIRTUAL_VIEW, ref << NODE_VIEW_BITS | idx);
+}
+
+/* @epoch: below NODE_EPOCHS */
+static inline fuse_ino_t node_plain_view(uint64_t ref, uint32_t epoch, uint32_t idx)
+{
+	return node_virtual((enum virtual_kind)(VIRTUAL_PLAIN_VIEW + epoch),
+			    ref << NODE_VIEW_BITS | idx);
+}
+
+/* 0 for those of committed checkpoints. */
+static inline uint32_t node_view_epoch(fuse_ino_t ino)
+{
+	return node_kind(ino) == VIRTUAL_PLAIN_VIEW
+		       ? (uint32_t)(ino >> NODE_KIND_SHIFT & (NODE_EPOCHS - 1))
+		       : 0;
 }
 
 /* The slot, or the counter of the plain folder, in a view's node. */

@@ -27,10 +27,14 @@ static bool is_out_of_reach(int rc)
 	return rc == -ENOENT || rc == -ENOTDIR || rc == -EACCES;
 }
 
+/*
+ * What not all may read, not everybody may: he may be the owner, or in the group, that has less than
+ * others. So its owner may if the mode lets him, its group if also the owner may, nobody else.
+ */
 static void narrow(struct view_access *access, const struct stat *st, mode_t bits)
 {
-	bool others = (bits & S_IROTH) != 0;
-	mode_t may = bits & S_IROTH;
+	bool is_owner;
+	mode_t may = 0;
 
 	if ((bits & 0444U) == 0444U)
 		return;
@@ -39,10 +43,11 @@ static void narrow(struct view_access *access, const struct stat *st, mode_t bit
 		access->uid = st->st_uid;
 		access->gid = st->st_gid;
 	}
-	if (st->st_uid == access->uid ? (bits & S_IRUSR) != 0 : others)
-		may |= S_IRUSR;
-	if (st->st_gid == access->gid ? (bits & S_IRGRP) != 0 : others)
-		may |= S_IRGRP;
+	is_owner = st->st_uid == access->uid;
+	if (is_owner)
+		may |= bits & S_IRUSR;
+	if (st->st_gid == access->gid && (is_owner || (bits & S_IRUSR)))
+		may |= bits & S_IRGRP;
 	access->mode &= may;
 }
 

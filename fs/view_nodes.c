@@ -15,7 +15,8 @@ static uint32_t dir_node(const struct view_tree *tree, fuse_ino_t dir)
 
 static fuse_ino_t ino_of(const struct view_tree *tree, uint32_t node)
 {
-	return node_view(tree->cp ? VIRTUAL_VIEW : VIRTUAL_PLAIN_VIEW, tree->ref, node);
+	return tree->cp ? node_view(tree->ref, node)
+			: node_plain_view(tree->ref, tree->epoch, node);
 }
 
 static void show(const struct fs *fs, const struct view_tree *tree, fuse_ino_t ino,

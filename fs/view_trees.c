@@ -151,6 +151,9 @@ int views_get(struct fs *fs, fuse_ino_t ino, struct view_tree **out)
 	} else {
 		rc = kept->rc;
 		kept->last_use = ++views->clock;
+		/* The kernel asks for the name again then, and gets its number in this tree. */
+		if (rc == 0 && node_is_view(ino) && node_view_epoch(ino) != kept->tree->epoch)
+			rc = -ESTALE;
 		if (rc == 0)
 			*out = view_tree_ref(kept->tree);
 	}
@@ -233,22 +236,43 @@ static int folder_open(struct fs *fs, const struct views_key *key, const struct 
 	return rc;
 }
 
+static uint64_t add_state(uint64_t state, int dirfd, const char *path)
+{
+	struct stamps stamps = { 0 };
+	struct stat st;
+
+	if (ckpt_io_fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		stamps = stamps_of(&st);
+	return state * 31 + ckpt_hash64(&stamps, sizeof(stamps));
+}
+
+/* Of the folders on the way to a file, whose modes say who may read it. */
+static uint64_t add_dirs(uint64_t state, int dirfd, const char *path)
+{
+	CKPT_FREE char *dir = strdup(path);
+
+	for (char *at = dir; at && (at = strchr(at, '/')) != NULL; at++) {
+		*at = '\0';
+		state = add_state(state, dirfd, dir);
+		*at = '/';
+	}
+	return state;
+}
+
 /* What a plain folder's tree hangs on: the state of the folder, and of each file it is made of. */
 static uint64_t state_of(const struct folder *folder, const struct ckpt_views *views)
 {
 	struct stamps stamps = stamps_of(&folder->st);
 	uint64_t state = ckpt_hash64(&stamps, sizeof(stamps));
 	struct ckpt_view_source source;
-	struct stat st;
 
 	for (size_t i = 0; i < ckpt_views_source_count(views); i++) {
+		int dirfd;
+
 		ckpt_views_source(views, (uint32_t)i, &source);
-		if (source.is_outside)
-			continue;
-		memset(&stamps, 0, sizeof(stamps));
-		if (ckpt_io_fstatat(folder->fd, source.path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			stamps = stamps_of(&st);
-		state = state * 31 + ckpt_hash64(&stamps, sizeof(stamps));
+		dirfd = source.is_outside ? folder->group_fd : folder->fd;
+		state = add_dirs(state, dirfd, source.path);
+		state = add_state(state, dirfd, source.path);
 	}
 	return state;
 }
@@ -311,9 +335,23 @@ static int tree_fill(struct fs *fs, struct view_tree *tree, const struct folder 
 	return 0;
 }
 
-/* Takes over @cp on success. */
+/*
+ * Made of the state, so that a tree that was dropped meanwhile, and is the same when it is made
+ * again, has the numbers that it had; but never that of the one before it.
+ */
+static void set_epoch(struct view_tree *tree, const struct view_tree *old)
+{
+	if (tree->cp)
+		return;
+	tree->epoch = (uint32_t)(tree->generation % NODE_EPOCHS);
+	if (old && old->epoch == tree->epoch)
+		tree->epoch = (tree->epoch + 1) % NODE_EPOCHS;
+}
+
+/* Takes over @cp on success. @old: what it replaces, or NULL. */
 static int tree_new(struct fs *fs, const struct views_key *key, struct checkpoint *cp,
-		    const struct folder *folder, struct view_tree **out)
+		    const struct folder *folder, const struct view_tree *old,
+		    struct view_tree **out)
 {
 	struct view_tree *tree = calloc(1, sizeof(*tree));
 	struct ckpt_err err = CKPT_ERR_INIT;
@@ -326,6 +364,7 @@ static int tree_new(struct fs *fs, const struct views_key *key, struct checkpoin
 	tree->cp = cp;
 	rc = tree_fill(fs, tree, folder, &err);
 	if (rc == 0) {
+		set_epoch(tree, old);
 		*out = tree;
 		return 0;
 	}
@@ -351,7 +390,7 @@ static int renew(struct fs *fs, const struct views_key *key, struct view_tree *o
 	    old->generation == (cp ? cp->generation : state_of(&folder, old->views)))
 		*out = view_tree_ref(old);
 	else if (rc == 0) {
-		rc = tree_new(fs, key, cp, &folder, out);
+		rc = tree_new(fs, key, cp, &folder, old, out);
 		if (rc == 0)
 			cp = NULL;
 	}

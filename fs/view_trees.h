@@ -23,6 +23,7 @@ struct view_tree {
 	uint64_t ref;	       /* the slot, or the counter of the plain folder's node */
 	struct checkpoint *cp; /* NULL: of a plain folder */
 	uint64_t generation;   /* another one: the same numbers may mean other files */
+	uint32_t epoch;	       /* that in few bits, in the nodes of a plain folder; see node.h */
 	struct timespec time;  /* that its files show */
 	struct view_access access;
 	struct ckpt_views *views;
@@ -37,8 +38,8 @@ void views_free(struct views *views);
  * views_get - the tree that a node belongs to, or whose folder it is
  * @ino: a virtual node with views, a committed node, or a plain folder
  * @out: view_tree_unref() it
- * Errors: RC_VIEWS_FIRST it is to be made first, by views_load(); -ESTALE; what became of making it,
- * for a second.
+ * Errors: RC_VIEWS_FIRST it is to be made first, by views_load(); -ESTALE, also of a view whose plain
+ * folder has changed; what became of making it, for a second.
  */
 int views_get(struct fs *fs, fuse_ino_t ino, struct view_tree **out) CKPT_MUST_CHECK;
 /** views_generation - which tree it is that views_get() gives. Errors: as views_get. */

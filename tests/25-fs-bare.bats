@@ -93,6 +93,40 @@ bring_committed() {
   umount_store "$mnt"
 }
 
+# reopened: opens anew what the holder has open, which is no look-up of a name
+reopened() {
+  local fd
+  for fd in "/proc/$holder/fd/"*; do
+    [[ $(readlink "$fd") != *.npy ]] || cat "$fd" || return
+  done
+}
+
+@test "a view that was looked up before the folder changed is stale, and never another tensor" {
+  local views=$step/.ckptfs/tensors last
+  show_folder "$dir"
+  last=$(find "$views" -name '*.npy' -printf '%f\n' | LC_ALL=C sort | tail -1)
+  hold read "$views/$last"
+  ok cmp "$views/$last" <(reopened)
+  make_model "$tmp/larger" model 6
+  mv "$tmp/larger" "$dir/run/step-7/model.safetensors"
+  ckptfs cat "$dir/run/step-7/.ckptfs/tensors/$last" >"$tmp/expected"
+  eventually 4 cmp "$tmp/expected" "$views/$last"
+  reopened >"$tmp/out" 2>"$tmp/why" && fail "a stale view was opened"
+  grep -F 'Stale file handle' "$tmp/why"
+  let_go
+  umount_store "$mnt"
+}
+
+@test "a companion outside the checkpoint that is closed to others closes the views" {
+  printf '{}\n' >"$dir/run/tokenizer.json"
+  show_folder "$dir"
+  assert_eq "$(stat -c %a "$step/.ckptfs/hf/tokenizer.json")" 444
+  chmod 600 "$dir/run/tokenizer.json"
+  mode_is() { [ "$(stat -c %a "$step/.ckptfs/hf/tokenizer.json")" = "$1" ]; }
+  eventually 5 mode_is 400
+  umount_store "$mnt"
+}
+
 @test "a folder that is one checkpoint can be mounted by itself, and has its views at the top of the mount" {
   show_folder "$dir/run/step-7"
   assert_eq "$(names_in "$mnt")" 'config.json model.safetensors'

@@ -284,3 +284,20 @@ PY
   umount_store "$tmp/look"
   umount_store "$mnt"
 }
+
+@test "who may read less than others of one shard reads no view of it" {
+  requires root setpriv
+  local gid
+  cp -r "$CKPT_TOP/tests/fixtures/dcp-2ranks" "$tmp/bare"
+  chmod 755 "$tmp" "$tmp/bare"
+  chmod 604 "$tmp/bare/"*.distcp
+  chown 1234:2345 "$tmp/bare/__0_0.distcp"
+  chown 3456:4567 "$tmp/bare/__1_0.distcp"
+  mount_store "$tmp/bare" "$tmp/look" "index=$tmp/index.db"
+  for gid in 2345 4567; do
+    fails 1 setpriv --reuid 65534 --regid "$gid" --clear-groups cat "$tmp/look/__0_0.distcp" "$tmp/look/__1_0.distcp"
+    fails 1 setpriv --reuid 65534 --regid "$gid" --clear-groups cat "$tmp/look/.ckptfs/tensors/model.rows.npy"
+    says 'Permission denied'
+  done
+  umount_store "$tmp/look"
+}

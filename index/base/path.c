@@ -79,10 +79,12 @@ static size_t printable_sequence(const char *text, size_t len_bytes)
 	return len;
 }
 
-bool ckpt_path_is_utf8(const char *text, size_t len_bytes)
+static bool is_utf8(const char *text, size_t len_bytes, bool printable)
 {
 	for (size_t i = 0; i < len_bytes;) {
-		size_t len = printable_sequence(text + i, len_bytes - i);
+		size_t len =
+			printable ? printable_sequence(text + i, len_bytes - i)
+				  : utf8_sequence((const unsigned char *)text + i, len_bytes - i);
 
 		if (len == 0)
 			return false;
@@ -91,18 +93,14 @@ bool ckpt_path_is_utf8(const char *text, size_t len_bytes)
 	return true;
 }
 
+bool ckpt_path_is_utf8(const char *text, size_t len_bytes)
+{
+	return is_utf8(text, len_bytes, true);
+}
+
 bool ckpt_text_is_utf8(const char *text)
 {
-	size_t len_bytes = strlen(text);
-
-	for (size_t i = 0; i < len_bytes;) {
-		size_t len = utf8_sequence((const unsigned char *)text + i, len_bytes - i);
-
-		if (len == 0)
-			return false;
-		i += len;
-	}
-	return true;
+	return is_utf8(text, strlen(text), false);
 }
 
 /* --- what may be a name --------------------------------------------------- */
